@@ -1,4 +1,4 @@
-"""Who submits: the client of an img2img farm, and its command line."""
+"""The client of an img2img farm, and its command line."""
 
 from img2img_producer.async_client import AsyncFarm
 from img2img_producer.client import Farm

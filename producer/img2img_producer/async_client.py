@@ -1,4 +1,4 @@
-"""The farm for programs that run in asyncio."""
+"""The client for asyncio."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -19,7 +19,7 @@ T = TypeVar("T")
 def _in_a_thread(
     method: Callable[Concatenate[Farm, P], T],
 ) -> Callable[Concatenate["AsyncFarm", P], Coroutine[Any, Any, T]]:
-    """The same of an `AsyncFarm`, with the same arguments, answer, errors and documentation."""
+    """The corresponding method of an `AsyncFarm`, with the same arguments, result and errors."""
 
     async def call(self: "AsyncFarm", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.to_thread(method, self.farm, *args, **kwargs)
@@ -29,7 +29,7 @@ def _in_a_thread(
 
 
 class AsyncFarm:
-    """A `Farm` whose calls go to threads, so that nothing waits for them but who asked.
+    """A `Farm` whose calls run in threads, so that they do not block the event loop.
 
     >>> async def paint() -> None:
     ...     async with AsyncFarm("https://farm.example", key="i2i_...") as farm:
@@ -37,8 +37,8 @@ class AsyncFarm:
     ...         async for result in farm.results(job):
     ...             result.save("out")
 
-    Arguments, answers and errors are `Farm`'s. A submit that is cancelled goes on in its thread: give it an
-    idempotency key, and ask again with that.
+    Arguments, results and errors are `Farm`'s. A cancelled submit continues in its thread: give it an
+    idempotency key, and repeat it with that.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class AsyncFarm:
 
     @property
     def farm(self) -> Farm:
-        """What does the work: for what is not here, to be called in a thread.
+        """The underlying client, for anything that is missing here; call it in a thread.
 
         Raises:
             RuntimeError: outside of ``async with``.
@@ -86,27 +86,28 @@ class AsyncFarm:
     workers = _in_a_thread(Farm.workers)
 
     def watch(self, job_id: str) -> AsyncIterator[JobStatus]:
-        """As `Farm.watch`."""
+        """Like `Farm.watch`."""
         return _each(lambda _: self.farm.watch(job_id))
 
     def results(self, job_id: str, *, wait: bool = True) -> AsyncIterator[Result]:
-        """As `Farm.results`."""
+        """Like `Farm.results`."""
         return _each(lambda tick: self.farm.results(job_id, wait=wait, progress=tick))
 
     def images(self, job_id: str) -> AsyncIterator[ImageStatus]:
-        """As `Farm.images`."""
+        """Like `Farm.images`."""
         return _each(lambda _: self.farm.images(job_id))
 
 
 class _Stopped(Exception):
-    """Nobody takes the rest."""
+    """The consumer has stopped."""
 
 
 async def _each(begin: Callable[[Callable[[object], None]], Iterator[T]]) -> AsyncIterator[T]:
-    """What an iterator gives that waits for it in a thread.
+    """The values of an iterator that waits for them in a thread.
 
     Args:
-        begin: makes it; it calls what it is given now and then, so that it ends soon after nobody listens.
+        begin: creates the iterator, which must call the given function now and then, so that it ends soon
+            after its consumer has stopped.
     """
     stopped = Event()
 

@@ -1,4 +1,4 @@
-"""All inputs of a request checked before any is uploaded, so that what is wrong is told at once."""
+"""Checks all inputs of a request before any is uploaded, so that all errors are reported at once."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -12,7 +12,7 @@ from img2img_shared.refusals import TOLD
 
 
 class RefusedInputs(Refused):
-    """Inputs that cannot be rendered: the first of them, a line each."""
+    """Inputs that cannot be rendered: the first of them, one per line."""
 
     def __init__(self, findings: Sequence[Refused]) -> None:
         first, *rest = findings
@@ -29,14 +29,14 @@ def check_inputs(
     for_all: Mapping[str, Source],
     own: Callable[[Picture], Picture] | None = None,
 ) -> None:
-    """That a job could be made from `pictures`, as far as it is seen without opening them.
+    """Check that a job could be made from `pictures`, as far as that is possible without opening them.
 
     Args:
-        for_all: pictures by their roles, for all inputs that bring none.
-        own: adds to a picture what is its own.
+        for_all: pictures by their roles, for all inputs without one in that role.
+        own: adds the input's own parameters to a picture.
 
     Raises:
-        RefusedInputs: one or several cannot be; looks no further after `TOLD` of them.
+        RefusedInputs: some cannot be rendered; stops after `TOLD` of them.
     """
     findings = []
     for finding in _findings(pictures, params, for_all, own):
@@ -48,7 +48,7 @@ def check_inputs(
 
 
 def place_of(pictures: Sequence[Picture], index: int) -> str:
-    """What an input is called in messages: its line, or its file."""
+    """The name of an input in messages: its line, or its file."""
     if isinstance(pictures, Manifest):
         return pictures.place(index)
     return one_line(pictures[index].path or f"inputs[{index}]")

@@ -1,4 +1,4 @@
-"""The farm as other programs use it: submit pictures, watch, take the results."""
+"""The Python client: submit pictures, watch jobs, fetch results."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -39,19 +39,18 @@ class Farm(FarmJobs, FarmOperator):
     >>> Farm("https://farm.example", key="i2i_...")  # doctest: +SKIP
     >>> Farm("redis://farm:6379/0", "s3://renders")  # doctest: +SKIP
 
-    What is not given comes from the ``IMG2IMG_…`` variables. With no farm named there either, a Redis is
-    started under ``IMG2IMG_DATA_DIR`` (or joined, where another program of yours runs it), and so is a
-    worker for each model that a job asks for. A `Farm` may be shared between threads; in asyncio, use
-    `AsyncFarm`.
+    Arguments that are not given come from the ``IMG2IMG_…`` variables. If these name no farm either, a Redis
+    is started under ``IMG2IMG_DATA_DIR`` (or joined, if another program of yours runs it), and so is a worker
+    for each model that a job needs. A `Farm` may be shared between threads; in asyncio, use `AsyncFarm`.
 
     Args:
-        redis_url: redis://, rediss://, unix:// or sentinel://; or, in its place, https:// of a gateway.
+        redis_url: redis://, rediss://, unix:// or sentinel://; or instead https:// of a gateway.
         store_url: with a Redis: a folder that all machines share, or s3://, gs://, az://.
-        tenant: with a Redis: whose jobs are submitted and seen. A gateway goes by the key.
+        tenant: with a Redis: the tenant whose jobs are submitted and seen. With a gateway, the key decides.
         key: with a gateway: its API key.
 
     Raises:
-        Refused: a URL that is none, a Redis without a store, or a gateway with one.
+        Refused: something that is not a URL, a Redis without a store, or a gateway with one.
         Unavailable: Redis does not answer, or cannot be started.
     """
 
@@ -70,17 +69,17 @@ class Farm(FarmJobs, FarmOperator):
 
     @property
     def redis_url(self) -> str:
-        """The URL of the farm's Redis, password included. A gateway's clients are refused."""
+        """The URL of the farm's Redis, password included. Refused for clients of a gateway."""
         return self._service.redis_url
 
     @property
     def store_url(self) -> str:
-        """The URL of the farm's store. A gateway's clients are refused."""
+        """The URL of the farm's store. Refused for clients of a gateway."""
         return self._service.store_url
 
     @property
     def is_embedded(self) -> bool:
-        """Whether it lives in a folder of this machine and ends with the programs that use it."""
+        """Whether the farm is in a folder of this machine, and ends with the programs that use it."""
         return self._backend.is_embedded
 
     @property
@@ -110,7 +109,7 @@ class Farm(FarmJobs, FarmOperator):
         progress: Callable[[int], None] | None = None,
         **parameters: Any,
     ) -> str:
-        """Write a job and return its id; workers begin with it at once, whether or not you wait for it.
+        """Submit a job and return its id; workers begin at once, whether or not you wait for it.
 
         >>> farm.submit("cat.png", denoising_strength=0.4)  # doctest: +SKIP
         >>> farm.submit([("room.png", "wall.png")], inpainting_fill=1, model="sd-1.5")  # doctest: +SKIP
@@ -121,7 +120,7 @@ class Farm(FarmJobs, FarmOperator):
                 or dicts of its fields. Read as it goes: a generator over 100,000 files is fine.
             model: the checkpoint, by the name its workers serve it under; None: see `default_model`.
             params: parameters as `Params` or a dict; named ones win over them.
-            mask: for all inputs that bring none of their own.
+            mask: for all inputs without a mask of their own.
             pictures: the same by role ("mask", "control/0", ...), as a `Picture` has them.
             name: for people to find the job by; jobs may share one.
             tags: words to find it by: "summer", "client=acme".
@@ -135,7 +134,7 @@ class Farm(FarmJobs, FarmOperator):
         Raises:
             Refused: a parameter or an input is not allowed; nothing was submitted.
             Conflict: a different request was submitted with this idempotency key before.
-            StoreError: the store does not take the inputs; nothing was submitted.
+            StoreError: the store failed to take the inputs; nothing was submitted.
             Unavailable: Redis has not answered, or taken no writes, for half a minute; it is not known
                 whether the job was submitted.
         """
@@ -161,14 +160,14 @@ class Farm(FarmJobs, FarmOperator):
     def watch(self, job_id: str) -> Iterator[JobStatus]:
         """The job's status now and after each change, five times a second at most, until the job has ended.
 
-        Without a change it comes now and then too: every second while images run, else every five.
+        Without a change it is repeated: every second while images run, else every five.
 
         >>> for status in farm.watch(job):  # doctest: +SKIP
         ...     print(f"{status.done} of {status.n}, {status.eta} s to go")
 
         Raises:
             NotFound: there is no such job.
-            Unavailable: Redis stays away, or the embedded farm's worker does not start.
+            Unavailable: Redis does not come back, or the embedded farm's worker does not start.
         """
         with self._backend.feed(job_id) as feed:
             status = self._backend.watched(job_id)
@@ -193,11 +192,11 @@ class Farm(FarmJobs, FarmOperator):
 
         Args:
             wait: follow the job until it has ended; False: only the images that have ended by now.
-            progress: called with the job's status, about once a second and five times at most.
+            progress: called with the job's status, about once a second, at most five times.
 
         Raises:
             NotFound: there is no such job.
-            Unavailable: Redis stays away, or the embedded farm's worker does not start.
+            Unavailable: Redis does not come back, or the embedded farm's worker does not start.
         """
         job = self._backend.job(job_id)
         results = Results(self._backend, job)
@@ -220,7 +219,7 @@ class Farm(FarmJobs, FarmOperator):
             progress(self.status(job_id))
 
     def default_model(self) -> str:
-        """The model of a job that names none, as `FarmService.default_model`.
+        """The model of a job that names none; see `FarmService.default_model`.
 
         Raises:
             Refused: several are served, and "demo" is not among them.
@@ -228,7 +227,7 @@ class Farm(FarmJobs, FarmOperator):
         return self._service.default_model()
 
     def serve_by_default(self, model: str) -> bool:
-        """On an embedded farm, have a worker for `model`, which for ten seconds is the `default_model`.
+        """On an embedded farm, start a worker for `model`, which is the `default_model` for ten seconds.
 
         Returns:
             whether the worker is ready.
@@ -241,7 +240,7 @@ class Farm(FarmJobs, FarmOperator):
         return self._service.supervise(name)
 
     def serve(self, model: str) -> None:
-        """On an embedded farm, have a worker for `model` and wait until it is ready.
+        """On an embedded farm, start a worker for `model` and wait until it is ready.
 
         Raises:
             Unavailable: it does not start; the message ends with its log's last lines.
@@ -252,7 +251,7 @@ class Farm(FarmJobs, FarmOperator):
             time.sleep(INTERVAL)
 
     def close(self) -> None:
-        """Let go of the farm. An embedded one's processes stop, unless another program uses them."""
+        """Close the connection. An embedded farm's processes stop, unless another program uses them."""
         self._backend.close()
 
     def __enter__(self) -> Self:
@@ -263,7 +262,7 @@ class Farm(FarmJobs, FarmOperator):
 
     @property
     def _service(self) -> FarmService:
-        """The service over Redis and the store, which clients of a gateway do not reach.
+        """The service on Redis and store, which clients of a gateway do not reach.
 
         Raises:
             Refused: this is a gateway's client.

@@ -1,4 +1,4 @@
-"""``--control``: a control unit in a word, and the pictures that it looks at."""
+"""Parses ``--control``: a control unit as one word, and its pictures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ FORM = "write NETWORK[:MODULE[:WEIGHT]][=FOLDER or FILE], as in canny=edges/ or 
 
 @dataclass(frozen=True, kw_only=True)
 class ControlWord:
-    """What one of them says."""
+    """The contents of such a word."""
 
     #: fields of a `ControlUnit`
     unit: dict[str, Any]

@@ -1,4 +1,4 @@
-"""A farm's jobs: look at them, change them, forget them."""
+"""The client's calls for submitted jobs."""
 
 from collections.abc import Collection, Iterator
 from itertools import islice
@@ -73,11 +73,11 @@ class FarmJobs:
         return self._backend.cancel(job_id)
 
     def pause(self, job_id: str) -> bool:
-        """Begin no further image of a job until `resume`. Returns whether that changed anything."""
+        """Start no more images of a job until `resume`. Returns whether that changed anything."""
         return self._backend.pause(job_id)
 
     def resume(self, job_id: str) -> bool:
-        """Go on with a paused job. Returns whether that changed anything."""
+        """Continue a paused job. Returns whether that changed anything."""
         return self._backend.resume(job_id)
 
     def retry(self, job_id: str) -> int:

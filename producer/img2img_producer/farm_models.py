@@ -1,4 +1,4 @@
-"""Models that a farm's workers fetch from its store: pushed there, listed, pulled and removed."""
+"""The client's calls for models in the farm's store: push, list, pull, remove."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ Progress = Callable[[str, int, int], None]
 
 
 def _ignore(_what: str, _done: int, _of: int) -> None:
-    """Nobody wants to be told."""
+    """A `progress` that does nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pushed:
-    """A model that is in the store."""
+    """A model that was pushed."""
 
     model: PushedModel
     #: it was there before, and nothing was sent
@@ -32,13 +32,13 @@ class Pushed:
 
 
 class FarmModels:
-    """Those of one farm. Methods raise `StoreError` and `Unavailable`."""
+    """The models of one farm. Methods raise `StoreError` and `Unavailable`."""
 
     def __init__(self, backend: ModelsBackend) -> None:
         self._backend = backend
 
     def all(self) -> list[PushedModel]:
-        """Those that are in the store, by kind and name; of one name, that which was pushed last first."""
+        """All models in the store, by kind and name; of several with one name, the last pushed first."""
         return self._backend.all()
 
     def push(
@@ -49,20 +49,20 @@ class FarmModels:
         name: str | None = None,
         progress: Progress = _ignore,
     ) -> Pushed:
-        """Put a file of weights into the store, from where workers fetch it for the jobs that name it.
+        """Put a model into the store, from which workers fetch it for the jobs that name it.
 
-        With a checkpoint's file goes what lies beside it and belongs to it: ``NAME.yaml``, ``NAME.vae.pt``,
-        the vocabularies ``tokenizer`` and ``tokenizer_t5``. A folder in the diffusers layout, of a checkpoint
-        or of a control network, goes whole. What broke off is gone on with: what is there already is not sent
-        again, and what the store has lost of it is.
+        A checkpoint's file is pushed with the files beside it that belong to it: ``NAME.yaml``,
+        ``NAME.vae.pt``, the vocabularies ``tokenizer`` and ``tokenizer_t5``. A folder in the diffusers
+        layout, of a checkpoint or of a control network, is pushed whole. An interrupted push is resumed: only
+        the parts that the store lacks are sent.
 
         Args:
-            path: of the file or the folder.
-            kind: "checkpoint", "lora", ...; None: as its tensors tell.
+            path: the file or the folder.
+            kind: "checkpoint", "lora", ...; None: recognise it by its tensors.
             name: what jobs call it; None: the folder's name, or the file's without its ending.
 
         Raises:
-            Refused: it is no such file, or its kind must be said, or it is there by another name.
+            Refused: it is not a model, or its kind must be given, or it is there under another name.
         """
         local = find_local(Path(path).expanduser(), None if kind is None else read_kind(kind))
         wanted, paths = _hash_files(local, name or local.name, progress)
@@ -78,7 +78,7 @@ class FarmModels:
         return Pushed(model=model, was_there=before is not None)
 
     def _lacks_parts(self, model: PushedModel) -> bool:
-        """Whether the store has lost something of it."""
+        """Whether the store has lost a part of it."""
         there = self._backend.sizes(model.sha256)
         return any(there.get(number) != model.size_of_part(number) for number in range(model.n_parts))
 
@@ -90,15 +90,15 @@ class FarmModels:
         kind: str | None = None,
         progress: Progress = _ignore,
     ) -> Path:
-        """Write a model's file or folder into a folder; gives its path. What broke off is gone on with.
+        """Write a model's file or folder into a folder; returns its path. An interrupted pull is resumed.
 
         Args:
             wanted: a name or a hash.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is no such model.
             Refused: another file of that name is there.
-            Damaged: what the store has is not what was pushed.
+            Damaged: the store's bytes are not those that were pushed.
         """
         model = self._backend.find(wanted, None if kind is None else read_kind(kind))
         out = Path(folder).expanduser()
@@ -115,10 +115,10 @@ class FarmModels:
         return out / model.file_name
 
     def remove(self, wanted: str, *, kind: str | None = None) -> PushedModel:
-        """Remove a model from the store; which one it was.
+        """Remove a model from the store, and return what it was.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is no such model.
             Refused: jobs that have not ended need it.
         """
         model = self._backend.find(wanted, None if kind is None else read_kind(kind))
@@ -127,7 +127,7 @@ class FarmModels:
 
 
 def _hash_files(local: LocalModel, name: str, progress: Progress) -> tuple[NewModel, list[Path]]:
-    """What to say of a model that is called `name`, and where its contents are."""
+    """The description of a model that is called `name`, and the paths of its contents."""
     files = local.beside(name)
     total = sum(path.stat().st_size for path in files.values())
     hashed, done = list[ModelFile](), 0

@@ -1,4 +1,4 @@
-"""A farm's workers and its store, as whoever operates it sees them."""
+"""The client's calls for the farm's operator: workers and store."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from img2img_shared.records import WorkerOrder, WorkerStatus
 
 
 class FarmOperator:
-    """What a `Farm` does for its operator, not for one job."""
+    """The calls of a `Farm` that are not about one job."""
 
     _backend: Backend
 

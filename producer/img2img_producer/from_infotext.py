@@ -1,4 +1,4 @@
-"""Parameters that each picture brings in its own infotext, as A1111's batch tab takes them ("PNG info")."""
+"""Takes parameters from each picture's infotext, as A1111's batch tab does ("PNG info")."""
 
 import re
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def infotext_names(text: str) -> tuple[str, ...]:
     """The parameters that "seed,prompt" names, or "Seed, Negative prompt", as A1111 calls them.
 
     Raises:
-        Refused: one is none that an infotext tells.
+        Refused: one of them is never in an infotext.
     """
     by_label = {_normalise(label): name for name, label in LABELS.items()}
     found = []
@@ -47,9 +47,9 @@ def infotext_names(text: str) -> tuple[str, ...]:
 
 
 def infotext_params(data: bytes, names: Sequence[str], params: Params) -> dict[str, Any] | None:
-    """What a picture's infotext tells of these parameters; None: it has none.
+    """These parameters from a picture's infotext, or None if it has no infotext.
 
-    As in A1111 its prompts are put behind the job's, and what it does not tell is the job's.
+    As in A1111, its prompts are appended to the job's, and values that it lacks are the job's.
 
     Args:
         data: the encoded picture.

@@ -1,4 +1,4 @@
-"""What a user calls an input, turned into pictures to submit: files, folders, globs, bytes, pairs, dicts."""
+"""Turns users' inputs into pictures to submit: files, folders, globs, bytes, pairs, dicts."""
 
 import re
 import stat
@@ -34,18 +34,18 @@ Source = str | Path | bytes
 
 @dataclass(init=False)
 class Picture:
-    """One input with what is its own; what is left out, or None, is the job's.
+    """One input with its own parameters; what is left out, or None, is taken from the job.
 
     >>> Picture(image="portrait.jpg", mask="face.png", prompt="an oil painting", seed=7, steps=30).params
     {'prompt': 'an oil painting', 'seed': 7, 'steps': 30}
 
     Args:
-        image: what is repainted; None: the job's, or it is txt2img.
-        mask: where; white is repainted.
+        image: the picture to repaint; None: the job's, or txt2img.
+        mask: the part to repaint, in white.
         pictures: these and others by their roles ("control/0", "control/1", ...: for control units).
-        params: parameters; any of the job's, but those that shape it (`images_per_input`, `output_format`).
-        name: how its outputs are called; None: the image's stem.
-        folder: where they are put below the results' folder.
+        params: any parameters, except those of the whole job (`images_per_input`, `output_format`).
+        name: what its outputs are called; None: the image's stem.
+        folder: where they go below the results' folder.
         parameters: the same as `params`, by name.
     """
 
@@ -74,12 +74,12 @@ class Picture:
 
     @property
     def image(self) -> Source | None:
-        """What is repainted."""
+        """The picture to repaint."""
         return self.pictures.get("image")
 
     @property
     def label(self) -> str | None:
-        """The name it goes by: the one given, else the file's stem; None for bytes."""
+        """Its name: the one given, or the file's stem; None for bytes."""
         if self.name is not None:
             return self.name
         if self.image is None or isinstance(self.image, bytes):
@@ -88,7 +88,7 @@ class Picture:
 
     @property
     def path(self) -> str | None:
-        """The file its image is read from, as it was named; None for bytes."""
+        """The path of its image's file, as it was given; None for bytes."""
         if self.image is None or isinstance(self.image, bytes):
             return None
         return _as_text(str(self.image))[:4096] or None
@@ -97,10 +97,10 @@ class Picture:
 def as_picture(item: object, index: int) -> Picture:
     """A `Picture` from any of the forms a user may write: itself, a path, bytes, (image, mask), a dict.
 
-    A dict has pictures by role and parameters by name, beside `name` and `folder`.
+    A dict has pictures by role, parameters by name, `name` and `folder`.
 
     Raises:
-        Refused: names ``inputs[index]`` and the forms.
+        Refused: names ``inputs[index]`` and the allowed forms.
     """
     match item:
         case Picture():
@@ -126,7 +126,7 @@ def as_picture(item: object, index: int) -> Picture:
 
 
 def read_source(source: Source, field: str) -> bytes:
-    """The encoded bytes of an image or a mask. Whether they are a picture, the worker sees.
+    """The encoded bytes of an image or a mask. Only the worker checks that they are a picture.
 
     Raises:
         Refused: names `field`; no such file, no right to read it, too large, a pipe or a device.
@@ -156,7 +156,7 @@ def find_pictures(names: Iterable[str | Path]) -> list[Path]:
     Files of a folder or a glob come in natural order (``img2`` before ``img10``), hidden ones left out.
 
     Raises:
-        Refused: nothing was named, a file is missing, a folder or glob holds no picture.
+        Refused: nothing was named, a file is missing, or a folder or glob contains no picture.
     """
     found = [path for name in names for path in _expand(str(name))]
     if not found:
@@ -165,10 +165,10 @@ def find_pictures(names: Iterable[str | Path]) -> list[Path]:
 
 
 def find_paired(pictures: Iterable[Path], folder: Path, field: str, noun: str) -> list[Path]:
-    """For each picture the one in `folder` of the same stem.
+    """For each picture, the one in `folder` with the same stem.
 
     Args:
-        field, noun: what a refusal calls the folder, and what is in it.
+        field, noun: names for the folder, and for its pictures, in refusals.
 
     Raises:
         Refused: no such folder, or a picture without one in it, or with two.
@@ -193,7 +193,7 @@ def find_paired(pictures: Iterable[Path], folder: Path, field: str, noun: str) -
 
 
 def pictures_among(paths: Iterable[Path]) -> list[Path]:
-    """The files that are called like pictures, in natural order; hidden ones are left out."""
+    """The files with names of pictures, in natural order, without hidden ones."""
     wanted = (
         path for path in paths if _is_picture(path) and not path.name.startswith(".") and path.is_file()
     )
@@ -201,13 +201,13 @@ def pictures_among(paths: Iterable[Path]) -> list[Path]:
 
 
 def _is_picture(path: Path) -> bool:
-    """By its name: of a format that is read here, so that it is most likely read where it is rendered."""
+    """Whether a file's name is that of a picture in a format that can probably be read."""
     ending = path.suffix.lower()
     return ending in EXTENSIONS or (ending in PLUGINS and find_spec(PLUGINS[ending][1]) is not None)
 
 
 def _as_text(name: str) -> str:
-    """A file name need not be text: what is not is shown as "?"."""
+    """A file name as text: bytes that are not text are shown as "?"."""
     return name.encode("utf-8", "replace").decode()
 
 
@@ -237,6 +237,6 @@ def _check_some(paths: list[Path], name: str, wanted: str) -> list[Path]:
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """Sort key: numbers within a name by their value."""
+    """A sort key that compares numbers within a name by their value."""
     parts = re.split(r"(\d+)", str(path).lower())
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]

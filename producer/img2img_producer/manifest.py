@@ -1,4 +1,4 @@
-"""A manifest: a file that lists inputs, a line each, with their pictures and what is their own."""
+"""A manifest: a file that lists inputs, one per line, with their pictures and parameters."""
 
 from array import array
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,17 @@ MOST = 10_000_000
 
 
 class Manifest(Sequence[Picture]):
-    """The inputs that a CSV or JSON Lines file lists, each read when it is asked for.
+    """The inputs that a CSV or JSON Lines file lists, each read when it is needed.
 
     >>> farm.submit(Manifest("frames.csv"), prompt="a harbour at night")  # doctest: +SKIP
 
     Columns are pictures by their roles (``image``, ``mask``, ``control/0``, ...), ``name``, ``folder``, and
-    any parameter of an input's own. Paths are relative to the file's folder. What is kept in memory is 16
-    bytes a line. The file must stay as it is.
+    any parameter that an input may have. Paths are relative to the file's folder. Only 16 bytes per line are
+    kept in memory. The file must not change meanwhile.
 
     Raises:
-        Refused: it cannot be read, a column is none, or it has no lines. What is wrong with one line is told
-            when it is asked for.
+        Refused: it cannot be read, has an unknown column, or has no lines. Errors in a line are raised when
+            that line is read.
     """
 
     def __init__(self, path: str | Path) -> None:

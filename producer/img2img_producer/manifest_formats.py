@@ -1,4 +1,4 @@
-"""How a manifest's lines are written: comma-separated values, or a JSON object a line."""
+"""The formats of manifests: comma-separated values, or a JSON object per line."""
 
 import csv
 import io
@@ -24,14 +24,14 @@ class ManifestFormat(Protocol):
     """Finds the records of a file, and reads them."""
 
     def records(self, file: BinaryIO) -> Iterator[tuple[int, int]]:
-        """Where each record begins: the offset in bytes, and the number of its line, from 1.
+        """The start of each record: the offset in bytes, and the number of its line, from 1.
 
         Raises:
-            Refused: one cannot be told from the next.
+            Refused: the end of one cannot be found.
         """
 
     def read(self, record: bytes) -> dict[str, Any]:
-        """A record's values by their columns; what is empty is left out.
+        """A record's values by their columns, without empty ones.
 
         Raises:
             Refused: names the column.
@@ -62,7 +62,7 @@ class Lines:
 
 
 class CsvFormat:
-    """Columns by the names in the first line, parted by commas, semicolons or tabs."""
+    """Columns by the names in the first line, separated by commas, semicolons or tabs."""
 
     def __init__(self, file: BinaryIO) -> None:
         first = next(Lines(file), "").encode("latin-1").removeprefix(_MARK)
@@ -110,10 +110,10 @@ class CsvFormat:
 
 
 class JsonLinesFormat:
-    """A JSON object a line: numbers, true and false, and texts that may be empty."""
+    """A JSON object per line: numbers, true and false, lists, and texts that may be empty."""
 
     def __init__(self, file: BinaryIO) -> None:
-        """Nothing is in its head."""
+        """Skip nothing: the file has no header."""
 
     def records(self, file: BinaryIO) -> Iterator[tuple[int, int]]:
         lines = Lines(file)
@@ -140,10 +140,10 @@ class JsonLinesFormat:
 
 
 def value_of(name: str, cell: str) -> Any:
-    """What a cell says: a text, or of a parameter that is a list, JSON.
+    """The value of a cell: a text, or JSON for a parameter that is a list.
 
     Raises:
-        Refused: it is no list.
+        Refused: it is not a list.
     """
     if name not in Params.model_fields or schema_of(name).get("type") != "array":
         return cell
@@ -162,10 +162,10 @@ FORMATS: dict[str, type[CsvFormat] | type[JsonLinesFormat]] = {
 
 
 def check_column(name: str, place: str) -> None:
-    """That a column can be one.
+    """Check that a column may have this name.
 
     Raises:
-        Refused: names its place; with the name that may be meant.
+        Refused: names its place, and suggests the right name.
     """
     if name in OF_THE_JOB:
         raise Refused(place, name, f"give it once for all lines, as an option: {OF_THE_JOB[name]}")
@@ -175,7 +175,7 @@ def check_column(name: str, place: str) -> None:
 
 
 def first_repeated(names: Iterable[str]) -> str | None:
-    """The first name that was there before; None: there is none."""
+    """The first repeated name, or None."""
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -185,7 +185,7 @@ def first_repeated(names: Iterable[str]) -> str | None:
 
 
 def decoded(data: bytes) -> str:
-    """Text of a file that should be UTF-8.
+    """The text of a file that should be UTF-8.
 
     Raises:
         Refused: it is not.

@@ -1,4 +1,4 @@
-"""That masks have the sizes of their pictures: seen from the files' heads, before anything is uploaded."""
+"""Checks that masks have the sizes of their pictures, by the files' headers, before anything is uploaded."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -8,9 +8,9 @@ from img2img_shared.errors import Refused, Summary
 
 
 def check_mask_sizes(pictures: Iterable[Picture], mask: Source | None) -> None:
-    """That the mask of each picture, else `mask`, is as large as it.
+    """Check that the mask of each picture, or else `mask`, is as large as the picture.
 
-    A1111 takes any, but fits none to its picture: it repaints somewhere else. What has no size that can be
+    A1111 accepts any, but fits none to its picture, and repaints elsewhere. A picture whose size cannot be
     read here is left to the worker.
 
     Raises:
@@ -28,7 +28,7 @@ def check_mask_sizes(pictures: Iterable[Picture], mask: Source | None) -> None:
 
 @lru_cache(maxsize=1024)
 def _size(source: Source) -> tuple[int, int] | None:
-    """(width, height) as the head of a picture's file tells it; None: it does not."""
+    """(width, height) by the header of a picture's file, or None."""
     import imagesize  # by who has masks only
 
     if isinstance(source, bytes):

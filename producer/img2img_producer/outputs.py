@@ -1,4 +1,4 @@
-"""How finished pictures are called on disk, and how they get there."""
+"""Saves finished pictures to disk."""
 
 import hashlib
 import tempfile
@@ -15,14 +15,14 @@ from img2img_shared.params import Params
 
 
 def save(data: bytes, path: Path, originals: Container[str] = (), *, overwrite: bool = False) -> None:
-    """Write a picture whole or not at all. Where it lies already, nothing is done.
+    """Write a picture whole or not at all. If the same picture is there already, do nothing.
 
     Args:
-        originals: SHA-256 of the job's inputs, as hexadecimal digits: these are never overwritten.
-        overwrite: whether other files are.
+        originals: SHA-256 of the job's inputs, in hexadecimal: these are never overwritten.
+        overwrite: whether other files may be overwritten.
 
     Raises:
-        Refused: what lies there is another file.
+        Refused: another file is there.
         FarmError: it cannot be written.
     """
     try:
@@ -50,10 +50,10 @@ def save(data: bytes, path: Path, originals: Container[str] = (), *, overwrite: 
 
 
 def writable_folder(folder: Path) -> None:
-    """Make `folder`, and see that files can be written there, before anything is rendered for it.
+    """Create `folder`, and check that files can be written there, before anything is rendered for it.
 
     Raises:
-        Refused: it cannot be made, or is read-only.
+        Refused: it cannot be created, or is read-only.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,11 +73,11 @@ def refuse_overwriting(
     *,
     overwrite: bool = False,
 ) -> None:
-    """That no result would go where one of these pictures lies; before anything is done.
+    """Check, before anything is done, that no result would overwrite one of these pictures.
 
     Args:
         for_all: pictures that all inputs share.
-        overwrite: whether a result may go where any other file lies.
+        overwrite: whether a result may overwrite other files.
 
     Raises:
         Refused: names the file.
@@ -101,7 +101,7 @@ def _files(pictures: Sequence[Picture], for_all: Iterable[Source]) -> Iterator[P
 
 
 class Taken(Refused):
-    """Another file lies where a result should go."""
+    """Another file is where a result should go."""
 
     def __init__(self, folder: Path, name: str) -> None:
         super().__init__("out", str(folder), f"it has another {name}; give another folder, or --overwrite")

@@ -1,4 +1,4 @@
-"""What each input brings of its own in a text: its infotext, or a file beside it with its prompt."""
+"""Takes each input's own parameters from a text: its infotext, or a prompt in a file beside it."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,13 +16,13 @@ _NAMED = 3
 
 
 class OwnTexts:
-    """Adds to a picture what its texts say; what it has of its own already stays.
+    """Adds the parameters in a picture's texts to it; those it has already stay.
 
     Args:
         params: the job's.
-        prompt_files: take the prompt from ``NAME.txt`` beside ``NAME.png``, as trainers' captions lie there.
-        infotext: parameters to take out of infotexts.
-        infotext_folder: where files of the inputs' names have their infotexts; None: themselves.
+        prompt_files: take the prompt from ``NAME.txt`` beside ``NAME.png``, where trainers look for captions.
+        infotext: parameters to take from infotexts.
+        infotext_folder: folder of files with the inputs' names that have the infotexts; None: the inputs.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class OwnTexts:
         """`picture` with its texts' parameters.
 
         Raises:
-            Refused: a text cannot be read, or is missing where nothing stands in for it.
+            Refused: a text cannot be read, or is missing and nothing replaces it.
         """
         if not isinstance(picture.image, str | Path):
             return picture
@@ -60,7 +60,7 @@ class OwnTexts:
         return Picture(pictures=picture.pictures, params=params, name=picture.name, folder=picture.folder)
 
     def notes(self) -> Iterator[str]:
-        """Of which inputs there was no text, for whoever asked for them; those of the calls until now."""
+        """Notes on inputs without a text, from the calls so far."""
         for text, names in self._without.items():
             shown = ", ".join(map(one_line, names[:_NAMED])) + (", ..." if len(names) > _NAMED else "")
             yield f"without {text}, so rendered as the options say: {len(names)} of the inputs ({shown})"
@@ -85,10 +85,10 @@ class OwnTexts:
 
 
 def _read_prompt(path: Path) -> str:
-    """The text of a file, without spaces and lines around it.
+    """The text of a file, without surrounding spaces and lines.
 
     Raises:
-        Refused: it cannot be read, or is no text in UTF-8.
+        Refused: it cannot be read, or is not text in UTF-8.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""When a job will have ended, by what is seen of its progress; nothing as long as that could be anything."""
+"""Estimates when a job will have ended from its observed progress, if that can be told at all."""
 
 from collections import deque
 from itertools import pairwise
@@ -14,7 +14,7 @@ PARTS = 4
 
 
 class Pace:
-    """Sees how far a job is, again and again, and says how long the rest may take.
+    """Observes a job's progress repeatedly, and estimates how long the rest will take.
 
     >>> pace = Pace()
     >>> for second in range(9):
@@ -27,7 +27,7 @@ class Pace:
         self._seen: deque[tuple[float, float]] = deque()
 
     def see(self, now: float, progress: float) -> None:
-        """At `now`, in seconds, so many images were done, counting parts of those under way."""
+        """Observe: at `now`, in seconds, so many images were done, counting fractions of those under way."""
         if self._seen:
             if progress <= self._seen[-1][1] - 1:  # some are rendered anew
                 self._seen.clear()
@@ -38,11 +38,11 @@ class Pace:
             self._seen.popleft()
 
     def forget(self) -> None:
-        """The job stands still: what was seen before says nothing of when it goes on."""
+        """Forget earlier observations: the job has stopped, and they do not say when it will continue."""
         self._seen.clear()
 
     def to_go(self, left: float) -> tuple[float, float] | None:
-        """Seconds for `left` images, at least and at most, by two standard errors; None: nobody can tell."""
+        """Seconds for `left` images, at least and at most, by two standard errors; None: unknown."""
         if not self._seen or self._seen[-1][0] - self._seen[0][0] < LEAST:
             return None
         start, end = self._seen[0][0], self._seen[-1][0]
@@ -55,7 +55,7 @@ class Pace:
         return left / (rate + error), left / (rate - error)
 
     def _at(self, moment: float) -> float:
-        """The progress then, on a line between what was seen before and after."""
+        """The progress at a moment, interpolated between observations."""
         before = after = self._seen[0]
         for after in self._seen:
             if after[0] >= moment:

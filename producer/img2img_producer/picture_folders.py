@@ -1,4 +1,4 @@
-"""Folders of folders: their pictures, each with where in there it lies."""
+"""Nested folders: their pictures, each with its place among them."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,11 +10,11 @@ from img2img_producer.inputs import Picture, find_paired, pictures_among
 def pictures_below(folder: Path, out: Path | None = None) -> Iterator[Picture]:
     """The pictures in a folder and in those below it, in natural order; hidden folders are left out.
 
-    A `Picture.folder` is where it lies below `folder`, so that its outputs get the same place below theirs.
-    Links to folders are followed, each folder once.
+    `Picture.folder` is the picture's subfolder of `folder`, so that its outputs go to the same subfolder of
+    theirs. Links to folders are followed, each folder once.
 
     Args:
-        out: where outputs go: no inputs, though it may lie below the folder.
+        out: the folder of the outputs, which are not inputs, though it may be below `folder`.
     """
     seen = set() if out is None else {out.resolve()}
     for name, below, files in os.walk(folder, followlinks=True):
@@ -30,10 +30,10 @@ def pictures_below(folder: Path, out: Path | None = None) -> Iterator[Picture]:
 
 
 def pair(pictures: Sequence[Picture], role: str, folder: Path, field: str, noun: str) -> None:
-    """Give each picture that of the same stem which lies in `folder` where the picture does in its own.
+    """Give each picture the one with the same stem in the same subfolder of `folder`.
 
     Args:
-        field: what names `folder`, for messages; `noun` says what lies in it.
+        field, noun: names for `folder`, and for its pictures, in messages.
 
     Raises:
         Refused: no such folder, or a picture that has none, or two.

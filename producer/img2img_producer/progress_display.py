@@ -1,4 +1,4 @@
-"""How far a job is, for whoever looks at the terminal: a live bar, or plain lines in a log."""
+"""Shows the progress of a job: as a live bar on a terminal, as lines in a log."""
 
 import time
 from contextlib import ExitStack
@@ -18,7 +18,7 @@ PAUSE = 2.0
 
 
 class ProgressDisplay:
-    """Shows a job on `console`: live where that is a terminal, else as a line now and then.
+    """Shows a job on `console`: live if that is a terminal, otherwise as a line now and then.
 
     >>> with ProgressDisplay(console) as board:  # doctest: +SKIP
     ...     board.stored(10, of=100)
@@ -47,7 +47,7 @@ class ProgressDisplay:
         self._closing = ExitStack()
 
     def stored(self, count: int, of: int) -> None:
-        """So many of a job's inputs are in the store."""
+        """Show how many of a job's inputs are in the store."""
         if self._live is not None:
             self._live.update(self._task, description="storing", completed=count, total=of, visible=True)
         elif count == of:
@@ -56,7 +56,7 @@ class ProgressDisplay:
             self._line(f"stored {count} of {of} inputs")
 
     def update(self, status: JobStatus) -> None:
-        """The job stands like this now."""
+        """Show the job's status."""
         if status.waits_for != self._waits_for:
             self._waits_for = status.waits_for
             if status.waits_for:
@@ -83,7 +83,7 @@ class ProgressDisplay:
             self._line(f"{line}, {more}" if more else line, now=status.finished is not None)
 
     def _to_go(self, status: JobStatus, left: float) -> str:
-        """By what was seen here, else by what the ledger knows; "" where neither can tell."""
+        """The time to go by what was observed here, or else by the ledger; "" if neither can tell."""
         if (seen := self._pace.to_go(left)) is not None:
             return between(*seen)
         return remaining(status)
@@ -121,14 +121,14 @@ def duration(seconds: float) -> str:
 
 
 def speed(rate: float) -> str:
-    """ "12 images/s", "1.4 images/s"; slower ones as "3.1 s/image": images a second that are `rate`."""
+    """ "12 images/s", "1.4 images/s"; slower ones as "3.1 s/image", for a `rate` in images per second."""
     if rate >= 1:
         return f"{rate:.0f} images/s" if rate >= 10 else f"{rate:.1f} images/s"
     return f"{1 / rate:.0f} s/image" if rate <= 0.1 else f"{1 / rate:.1f} s/image"
 
 
 def between(low: float, high: float) -> str:
-    """ "40 s", "2 to 4 min", "50 s to 2 min": seconds that lie between two, no finer than they are known."""
+    """ "40 s", "2 to 4 min", "50 s to 2 min": a range of seconds, as precise as it is known."""
     at_least, at_most = _roughly(low), _roughly(high)
     if at_least == at_most:
         return " ".join(at_least)
@@ -137,7 +137,7 @@ def between(low: float, high: float) -> str:
 
 
 def remaining(status: JobStatus) -> str:
-    """How long a job that moves has to go, as far as its ledger can tell; else ""."""
+    """How long a running job has to go, as far as the ledger can tell, else ""."""
     if status.eta is None or status.state is not JobState.RUNNING or not status.running:
         return ""  # the pace of a job that is paused, or whose workers went away, says nothing of its end
     spread = status.eta_spread or 0.0

@@ -1,4 +1,4 @@
-"""The images of a job as they end: which is done, which failed and why."""
+"""The images of a job as they end, done or failed."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ GATHER = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One image of a job that ended.
+    """An image of a job that has ended.
 
     >>> for result in farm.results(job):  # doctest: +SKIP
     ...     if result.reason is None:
@@ -57,14 +57,14 @@ class Result:
         return self._picture()
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the picture into `folder` under its `name`, unless it lies there already; the file.
+        """Write the picture into `folder` under its `name`, unless it is there already; returns the path.
 
         Args:
-            overwrite: over another file too, but never over an input of the job.
+            overwrite: whether to overwrite another file; inputs of the job are never overwritten.
 
         Raises:
             StoreError: it failed, or cannot be read.
-            Refused: another file lies there.
+            Refused: another file is there.
             FarmError: it cannot be written.
         """
         path = Path(folder) / self.name
@@ -73,7 +73,7 @@ class Result:
 
 
 class Results:
-    """Follows a job image by image: a scan, then the event stream, and a scan again where that had a gap."""
+    """Follows a job image by image: a scan, then the event stream, and a scan again if that had a gap."""
 
     def __init__(self, backend: Backend, job: Job) -> None:
         self._backend = backend
@@ -83,14 +83,14 @@ class Results:
         self._told = bytearray(job.n)
 
     def now(self) -> Iterator[Result]:
-        """Those that ended by now and were not told before."""
+        """The images that have ended and were not returned before."""
         for start in range(0, self._job.n, IMAGES):
             if self._told.count(_DONE, start, start + IMAGES) < min(IMAGES, self._job.n - start):
                 for image in patiently(partial(self._images, start)):
                     yield from self._tell(image.index, image.state, image.reason)
 
     def follow(self, tick: Callable[[], None]) -> Iterator[Result]:
-        """Each as it ends, until the job has ended. `tick` is called after each wait, of a second at most."""
+        """Each image as it ends, until the job has ended. `tick` is called after each wait, once a second."""
         with self._backend.feed(self._job.id) as feed:
             yield from self.now()
             ended = False

@@ -1,4 +1,4 @@
-"""The results of an input's choices laid out in one picture, with captions, as A1111's scripts do."""
+"""Lays out the results of an input's variations in one picture with captions, as A1111's scripts do."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,10 +11,10 @@ from img2img_shared.errors import Refused
 
 
 def check_sheets(pictures: Sequence[Picture]) -> None:
-    """That there are sheets to be drawn of these inputs, and that they can be here.
+    """Check that sheets can be drawn of these inputs, and on this machine.
 
     Raises:
-        Refused: nothing varies, or what draws them is not installed.
+        Refused: nothing varies, or a package for drawing is not installed.
     """
     if not isinstance(pictures, Varied):
         raise Refused("sheet", True, "say what varies with it: --vary, --prompt-matrix or --prompts-file")
@@ -26,14 +26,14 @@ def check_sheets(pictures: Sequence[Picture]) -> None:
 
 
 def save_sheets(varied: Varied, files: Mapping[int, Path], out: Path, *, overwrite: bool) -> list[Path]:
-    """A sheet for each input whose results are all there: ``NAME-sheet.png``.
+    """Save a sheet for each input with all its results: ``NAME-sheet.png``.
 
     Args:
-        files: results by their index; of several outputs of a choice, the first is shown.
+        files: results by their index; if a choice has several outputs, the first is shown.
 
     Raises:
-        Refused: a sheet would be too large, or another file lies there.
-        FarmError: it cannot be read or written.
+        Refused: a sheet would be too large, or another file is there.
+        FarmError: a file cannot be read or written.
     """
     saved = []
     for at, picture in enumerate(varied.inputs):

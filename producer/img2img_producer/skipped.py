@@ -1,4 +1,4 @@
-"""What lies in the folders and globs that a user names and is not rendered, told before it is missed."""
+"""Finds the files in named folders and globs that will not be rendered, to tell the user in advance."""
 
 import os
 import re
@@ -20,9 +20,9 @@ _NOWHERE = "a link to nothing"
 
 
 def skipped_files(names: Iterable[str], taken: Collection[Path]) -> dict[str, list[Path]]:
-    """What folders (and those in them) and globs hold beside what is `taken`, by why it is not.
+    """The files in folders (and their subfolders) and globs besides those `taken`, by why they are skipped.
 
-    Hidden files are nobody's pictures, and are left out here too.
+    Hidden files are left out.
     """
     known = set(taken)
     skipped: dict[str, list[Path]] = {}
@@ -33,7 +33,7 @@ def skipped_files(names: Iterable[str], taken: Collection[Path]) -> dict[str, li
 
 
 def describe(skipped: dict[str, list[Path]]) -> str:
-    """In one line: how many, and the first of each kind by name.
+    """A summary in one line: how many, and the first of each kind by name.
 
     >>> describe({"no pictures, by their names": [Path("a/notes.txt")]})
     '1 file skipped: a/notes.txt (no pictures, by their names)'
@@ -48,7 +48,7 @@ def describe(skipped: dict[str, list[Path]]) -> str:
 
 
 def _files(names: Iterable[str]) -> Iterator[tuple[Path, bool]]:
-    """The files in folders and globs, and whether each lies deeper than was named."""
+    """The files in folders and globs, and whether each is deeper than was named."""
     for name in names:
         root = Path(name).expanduser()
         if root.is_dir():

@@ -1,4 +1,4 @@
-"""A terminal that does not write "^C" into a live display."""
+"""Keeps the terminal from writing "^C" into a live display."""
 
 import sys
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_control_characters() -> Iterator[None]:
-    """Within it, the terminal shows no ^C where one is typed; elsewhere, and without one, nothing changes."""
+    """A context in which the terminal shows no ^C when one is typed."""
     try:
         import termios
 

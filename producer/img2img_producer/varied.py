@@ -1,4 +1,4 @@
-"""Inputs with every choice of values: what A1111's X/Y/Z plot, Prompt matrix and Prompts from file render."""
+"""Inputs with every combination of values, like A1111's X/Y/Z plot, Prompt matrix and Prompts from file."""
 
 import csv
 import math
@@ -23,7 +23,7 @@ _LARGEST = 16 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Axis:
-    """What varies: in each choice, parameters by name."""
+    """An axis of variation: the parameters of each choice."""
 
     choices: Sequence[Mapping[str, Any]]
 
@@ -38,10 +38,10 @@ class Axis:
 
     @classmethod
     def read(cls, word: str) -> Self:
-        """``NAME=VALUE,VALUE,...``, as CSV quotes them.
+        """The axis in ``NAME=VALUE,VALUE,...``, with values quoted as in CSV.
 
         Raises:
-            Refused: names "vary"; it is written otherwise, or no parameter of an input's own is called so.
+            Refused: names "vary"; it is malformed, or names no parameter that an input may have.
         """
         name, mark, values = word.partition("=")
         name = name.strip().replace("-", "_")
@@ -58,10 +58,10 @@ class Axis:
 
     @classmethod
     def of_matrix(cls, prompt: str) -> Self:
-        """Every choice of a prompt's parts between bars.
+        """Every combination of a prompt's parts between bars.
 
         Raises:
-            Refused: it has none, or too many.
+            Refused: there are none, or too many.
         """
         if "|" not in prompt:
             raise Refused("prompt", prompt, "write its parts between bars: 'a cat|at night|in snow'")
@@ -69,10 +69,10 @@ class Axis:
 
     @classmethod
     def of_lines(cls, path: Path) -> Self:
-        """The prompts in a file, each in a line of its own.
+        """The prompts in a file, one per line.
 
         Raises:
-            Refused: names "prompts_file"; it cannot be read, or has none.
+            Refused: names "prompts_file"; it cannot be read, or has no prompts.
         """
         try:
             with path.expanduser().open("rb") as file:
@@ -90,13 +90,13 @@ class Axis:
 
 
 class Varied(Sequence[Picture]):
-    """Each of some inputs with every choice, made when it is asked for; the first axis counts fastest.
+    """Each of some inputs with every choice, made when it is needed; the first axis varies fastest.
 
     >>> len(Varied([Picture(image="cat.png")], [Axis.of("steps", [10, 20]), Axis.of("cfg_scale", [4, 7])]))
     4
 
-    An input's name is followed by the number of its choice, from 1. All choices of an input have one seed,
-    unless that is what varies.
+    An input's name is followed by the number of its choice, from 1. All choices of an input have the same
+    seed, unless the seed varies.
 
     Args:
         params: the job's.

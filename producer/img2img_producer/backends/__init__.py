@@ -1,1 +1,1 @@
-"""Ways to a farm: straight to its Redis and its store, or through its gateway."""
+"""Connections to a farm: direct, to its Redis and store, or through its gateway."""

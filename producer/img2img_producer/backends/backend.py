@@ -1,4 +1,4 @@
-"""What a client needs of a farm, whichever way it reaches it."""
+"""The interface through which a client uses a farm, whichever way it is connected."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -16,13 +16,13 @@ from img2img_shared.records import Event, ImageStatus, JobStatus, WorkerStatus
 
 
 class Feed(Protocol):
-    """What happens to a job from now on. Whoever asks where it stands after this was made misses nothing."""
+    """The events of a job from now on. A status that is read after creating it leaves no gap."""
 
     def next(self, wait: float) -> list[Event]:
-        """The next events, oldest first, some hundreds at most; none if none came within `wait` seconds.
+        """The next events, oldest first, at most some hundreds; none if there are none within `wait` seconds.
 
         Raises:
-            Unavailable: the farm stays away.
+            Unavailable: the farm does not come back.
         """
 
     def all(self, wait: float) -> list[Event]:
@@ -31,7 +31,7 @@ class Feed(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class JobOptions:
-    """A job but for its pictures, as `Farm.submit` takes it."""
+    """A job without its pictures, as `Farm.submit` takes it."""
 
     model: str | None
     params: Params
@@ -53,15 +53,15 @@ class Backend(Protocol):
 
     @property
     def is_embedded(self) -> bool:
-        """Whether it lives in a folder of this machine and ends with the programs that use it."""
+        """Whether the farm is in a folder of this machine, and ends with the programs that use it."""
 
     @property
     def operator(self) -> OperatorBackend:
-        """What its operator does with it, by the same way."""
+        """The operator's calls, by the same connection."""
 
     @property
     def models(self) -> ModelsBackend:
-        """The models in its store."""
+        """The models in the farm's store."""
 
     def submit(
         self,
@@ -70,79 +70,79 @@ class Backend(Protocol):
         wanted: JobOptions,
         progress: Callable[[int], None] | None,
     ) -> str:
-        """As `Farm.submit`; `inputs` is read as it goes.
+        """Like `Farm.submit`; `inputs` is read as it is needed.
 
         Args:
-            pictures: by their roles, for all inputs that bring none.
+            pictures: by their roles, for all inputs without one in that role.
         """
 
     def job(self, job_id: str) -> Job:
-        """The job as it was written."""
+        """The job as it was submitted."""
 
     def status(self, job_id: str) -> JobStatus:
-        """Where it stands, and what it waits for if it does."""
+        """The job's status, with what it waits for."""
 
     def watched(self, job_id: str) -> JobStatus:
-        """The same for somebody who looks at it again and again."""
+        """Like `status`, for callers that call it repeatedly."""
 
     def feed(self, job_id: str) -> AbstractContextManager[Feed]:
-        """Its events, for as long as the context is open."""
+        """The job's events, for as long as the context is open."""
 
     def images(self, job: Job, start: int) -> list[ImageStatus]:
-        """Where its images stand from `start` on, by index: `IMAGES` of them, or as many as there are."""
+        """The states of its images from `start` on, by index: `IMAGES` of them, or as many as there are."""
 
     def named_images(self, job: Job) -> Iterator[ImageStatus]:
-        """All of them, with their inputs' names and paths."""
+        """The states of all images, with their inputs' names and paths."""
 
     def originals(self, job: Job) -> Originals:
-        """What its results are called, and what they never overwrite."""
+        """What its results need to know of its inputs: names, and files not to overwrite."""
 
     def picture(self, job: Job, index: int) -> bytes:
-        """The encoded picture of an image that is done.
+        """The encoded picture of a finished image.
 
         Raises:
-            StoreError: it is not there any more, or cannot be read.
+            StoreError: it is no longer there, or cannot be read.
         """
 
     def preview(self, job_id: str, index: int) -> bytes | None:
-        """As `Farm.preview`."""
+        """Like `Farm.preview`."""
 
     def cancel(self, job_id: str) -> int:
-        """How many images are thereby not rendered."""
+        """End a job; returns how many images will therefore not be rendered."""
 
     def pause(self, job_id: str) -> bool:
-        """Whether that changed anything."""
+        """Pause a job; returns whether that changed anything."""
 
     def resume(self, job_id: str) -> bool:
-        """Whether that changed anything."""
+        """Resume a job; returns whether that changed anything."""
 
     def retry(self, job_id: str) -> int:
-        """How many images get another chance."""
+        """Render a job's failed images again; returns how many these are."""
 
     def set_priority(self, job_id: str, priority: int) -> bool:
-        """Whether that changed anything."""
+        """Change a job's priority; returns whether that changed anything."""
 
     def set_keep(self, job_id: str, keep: float | None) -> None:
-        """So many seconds; None: for ever."""
+        """Keep a job for so many seconds after its end; None: forever."""
 
     def find(self, wanted: JobFilter) -> Iterator[JobStatus]:
         """The jobs that fit, newest first."""
 
     def remove(self, job_id: str) -> int:
-        """How many objects of the store these were."""
+        """Remove a job; returns how many objects were removed from the store."""
 
     def workers(self) -> list[WorkerStatus]:
-        """Those that live."""
+        """All live workers."""
 
     def serve(self, model: str) -> None:
-        """On an embedded farm, have a worker for `model` soon."""
+        """On an embedded farm, start a worker for `model`."""
 
     def supervise(self, model: str) -> None:
-        """On an embedded farm, look after that worker.
+        """On an embedded farm, check on that worker.
 
         Raises:
             Unavailable: it does not start.
         """
 
     def close(self) -> None:
-        """Let go of the farm."""
+        """Close the connection."""

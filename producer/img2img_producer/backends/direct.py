@@ -1,4 +1,4 @@
-"""A farm by its Redis and its store."""
+"""A farm reached by its Redis and its store."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from img2img_shared.settings import Settings
 
 
 class DirectBackend:
-    """A `Backend` over the farm's service. It closes it."""
+    """A `Backend` on the farm's service, which it closes."""
 
     def __init__(self, service: FarmService, settings: Settings) -> None:
         self.service = service

@@ -37,7 +37,7 @@ class EventReader:
         Thread(target=self._run, name="events", daemon=True).start()
 
     def next(self, wait: float) -> list[Event]:
-        """As `Feed`."""
+        """See `Feed`."""
         try:
             found = self._news.get(timeout=wait) if wait else self._news.get_nowait()
         except Empty:
@@ -47,7 +47,7 @@ class EventReader:
         return found
 
     def all(self, wait: float) -> list[Event]:
-        """As `Feed`."""
+        """See `Feed`."""
         found = more = self.next(wait)
         while more:
             more = self.next(0.0)
@@ -55,7 +55,7 @@ class EventReader:
         return found
 
     def close(self) -> None:
-        """Let the thread end with the next sign of life of its stream, within a quarter of a minute."""
+        """Have the thread end with the next sign of life of its stream, within a quarter of a minute."""
         self._closed.set()
 
     def _past(self) -> str | None:
@@ -74,7 +74,7 @@ class EventReader:
             self._news.put(error)
 
     def _read(self) -> None:
-        """The stream to its end, if it does not break."""
+        """Read the stream to its end, or until it breaks."""
         if self._is_over():
             return
         try:
@@ -94,7 +94,7 @@ class EventReader:
 
 
 def _events(message: ServerSentEvent) -> list[Event]:
-    """What one message tells. Its counters are right after the last event."""
+    """The events of one message. Its counters are those right after the last event."""
     update: dict[str, Any] = message.json()
     return [
         Event(

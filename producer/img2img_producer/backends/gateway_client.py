@@ -1,4 +1,4 @@
-"""Requests to a gateway: sent again while it is away, with its problem documents as the farm's errors."""
+"""Requests to a gateway: retried while it does not answer; its problem documents become the farm's errors."""
 
 import secrets
 from collections.abc import Iterator, Mapping
@@ -32,14 +32,14 @@ _PASSING = frozenset(
 
 
 class GatewayClient:
-    """One gateway, for one key; shared between threads.
+    """The client of one gateway, with one key; shared between threads.
 
     Args:
-        url: https://farm.example, or with a path under which a proxy has it.
-        key: None: the gateway wants none.
+        url: https://farm.example, with the path if a proxy serves it under one.
+        key: None if the gateway needs none.
 
     Raises:
-        Refused: a URL that is none, or a key that no header can carry.
+        Refused: something that is not a URL, or a key that no header can carry.
     """
 
     def __init__(self, url: str, key: str | None) -> None:
@@ -61,14 +61,14 @@ class GatewayClient:
         )
 
     def ask(self, method: str, path: str, **request: Any) -> httpx.Response:
-        """The answer to a request, sent again while the gateway is away or busy: all of ours may be repeated.
+        """The answer to a request, retried while the gateway is away or busy: all of ours may be repeated.
 
-        What changes something has an idempotency key, so that the repeat of one whose answer was lost is
-        answered as that was.
+        Requests that change something have an idempotency key, so that the repeat of one whose answer was
+        lost gets that answer.
 
         Raises:
-            Refused, Conflict, NotFound, FarmError: what the farm says.
-            Unavailable: it stays away.
+            Refused, Conflict, NotFound, FarmError: the farm's error.
+            Unavailable: it does not come back.
         """
         if method not in ("GET", "HEAD"):
             headers = {"Idempotency-Key": secrets.token_hex(16), **request.get("headers", {})}
@@ -77,10 +77,10 @@ class GatewayClient:
 
     @contextmanager
     def events(self, path: str, after: str | None) -> Iterator[EventSource]:
-        """An event stream, from the event `after` on; None: from the first that is remembered.
+        """An event stream, from the event `after` on; None: from the first that the farm remembers.
 
         Raises:
-            as `ask`, without trying again; httpx.TransportError while it is read.
+            like `ask`, without retries; httpx.TransportError while it is read.
         """
         headers = {} if after is None else {"Last-Event-ID": after}
         with connect_sse(self._client, "GET", path, headers=headers, timeout=_STREAM_TIMEOUT) as source:
@@ -91,11 +91,11 @@ class GatewayClient:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing is to be asked any more."""
+        """Whether nothing more will be asked."""
         return self._client.is_closed
 
     def close(self) -> None:
-        """Let go of its connections."""
+        """Close the connections."""
         self._client.close()
 
     def _once(self, method: str, path: str, request: Mapping[str, Any]) -> httpx.Response:
@@ -108,7 +108,7 @@ class GatewayClient:
         return response
 
     def _error(self, response: httpx.Response) -> FarmError:
-        """What an answer that is no success means, as the farm's client would have raised it."""
+        """The error of an unsuccessful answer, as the farm's client would have raised it."""
         status, said = response.status_code, _document(response)
         if status in _PASSING:
             return Unavailable(said.get("detail") or f"{self.where} is busy, or being restarted ({status})")
@@ -140,7 +140,7 @@ def _document(response: httpx.Response) -> dict[str, Any]:
 
 
 def _as_refused(field: str, detail: str, reason: str | None) -> Refused:
-    """A refusal whose message is `detail` again, where that has the form of one."""
+    """A refusal whose message is `detail`, if that has the form of one."""
     for verb in ("is", "are"):
         start, end = f"{field} {verb} ", f": {reason}"
         if detail.startswith(start) and reason and end in detail:

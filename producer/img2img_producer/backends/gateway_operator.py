@@ -1,4 +1,4 @@
-"""What whoever operates a farm does with it, through its gateway."""
+"""The operator's calls, through a farm's gateway."""
 
 from collections.abc import Iterator
 from dataclasses import fields
@@ -26,7 +26,7 @@ _CLEANED = TypeAdapter(Cleaned)
 
 
 class GatewayOperator:
-    """An `OperatorBackend` over ``/v1``, for keys of the role operate; others are told of their tenant."""
+    """An `OperatorBackend` over ``/v1``, for keys with the role operate; others see their own tenant."""
 
     def __init__(self, client: GatewayClient) -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""A job's event stream, read to its end and waited for, across an outage of Redis."""
+"""A job's event stream, which survives an outage of Redis."""
 
 from img2img_shared.farm.patience import patiently
 from img2img_shared.ledger import Ledger
@@ -6,7 +6,7 @@ from img2img_shared.records import Event
 
 
 class LedgerFeed:
-    """What happens to a job from now on.
+    """The events of a job from now on.
 
     Raises:
         NotFound: the tenant has no such job.
@@ -21,7 +21,7 @@ class LedgerFeed:
             pass  # to the end of the stream: whoever asks the ledger after this knows all that it said
 
     def next(self, wait: float) -> list[Event]:
-        """The next events, oldest first, some hundreds at most; none if none came within `wait` seconds."""
+        """The next events, oldest first, at most some hundreds; none if none came within `wait` seconds."""
         after = self._after
         events = patiently(lambda: self._ledger.events(self._job_id, self._tenant, after, wait))
         if events:

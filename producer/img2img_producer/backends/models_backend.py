@@ -1,4 +1,4 @@
-"""The models in a farm's store, whichever way the farm is reached."""
+"""The interface to the models in a farm's store, whichever way the farm is reached."""
 
 from typing import Protocol
 
@@ -7,28 +7,28 @@ from img2img_shared.pushed_models.pushed_model import ModelKind, NewModel, Pushe
 
 
 class ModelsBackend(Protocol):
-    """One way to them. Its methods raise `Unavailable` and `StoreError`."""
+    """Access to pushed models. Its methods raise `Unavailable` and `StoreError`."""
 
     def all(self) -> list[PushedModel]:
-        """Those that are there, by kind and name."""
+        """All models, by kind and name."""
 
     def find(self, wanted: str, kind: ModelKind | None) -> PushedModel:
-        """As `ModelShelf.pushed_model`."""
+        """Like `ModelShelf.pushed_model`."""
 
     def sizes(self, sha256: str) -> dict[int, int]:
-        """Bytes of the parts of a file that are there, by their numbers."""
+        """The size in bytes of each part of a file that is there, by its number."""
 
     def put_part(self, sha256: str, number: int, data: bytes) -> None:
-        """Send one part whole."""
+        """Upload one whole part."""
 
     def add(self, new: NewModel) -> PushedModel:
-        """As `ModelShelf.add_pushed_model`."""
+        """Like `ModelShelf.add_pushed_model`."""
 
     def read(self, model: PushedModel, start: int, size: int) -> bytes:
-        """Up to `size` bytes of a file from `start` on, one at least."""
+        """Up to `size` bytes of a file from `start` on, at least one."""
 
     def remove(self, model: PushedModel) -> None:
-        """As `ModelShelf.remove_pushed_model`."""
+        """Like `ModelShelf.remove_pushed_model`."""
 
 
 class DirectModels:

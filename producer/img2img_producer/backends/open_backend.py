@@ -1,4 +1,4 @@
-"""Which way to a farm its URL means, and what of the settings holds on that way."""
+"""Opens the connection to a farm that a URL and the settings mean."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from img2img_shared.settings import Settings
 def farm_settings(
     settings: Settings, url: str | None, store_url: str | Path | None, tenant: str | None, key: str | None
 ) -> Settings:
-    """`settings` with what is given in their place; a Redis that is given wins over a gateway of theirs.
+    """`settings`, overridden by the arguments; a given Redis wins over a gateway in the settings.
 
     Args:
-        url: of a Redis, or http(s):// of a gateway.
+        url: a Redis', or http(s):// of a gateway.
 
     Raises:
         Refused: a gateway with a store.
@@ -36,13 +36,13 @@ def farm_settings(
 
 
 def open_backend(settings: Settings, *, outage: float) -> Backend:
-    """A way to the farm of the settings: through its gateway where they name one, else by Redis and store.
+    """Connect to the farm of the settings: through its gateway if they name one, else by Redis and store.
 
     Args:
         outage: seconds for which a submit waits for a Redis that is away.
 
     Raises:
-        Refused: a URL that is none, or a Redis without a store.
+        Refused: something that is not a URL, or a Redis without a store.
         Unavailable: Redis does not answer, or cannot be started.
     """
     if settings.farm_url is None:

@@ -1,4 +1,4 @@
-"""What whoever operates a farm does with it, whichever way it is reached."""
+"""The interface to the operator's calls, whichever way the farm is reached."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -13,22 +13,22 @@ from img2img_shared.settings import Settings
 
 
 class OperatorBackend(Protocol):
-    """One way to do it. Its methods raise `Unavailable` and `StoreError`."""
+    """The operator's calls. Its methods raise `Unavailable` and `StoreError`."""
 
     def clean(self, kept: dict[str, float | None], *, dry_run: bool) -> Cleaned:
-        """As `StoreJanitor.clean`; `kept` may have its "uploads" and "orphans", in place of the settings'."""
+        """Like `StoreJanitor.clean`; `kept` may have "uploads" and "orphans", overriding the settings."""
 
     def storage(self) -> list[TenantStorage]:
-        """As `Storage.all`."""
+        """Like `Storage.all`."""
 
     def audit(self, subject: str | None) -> Iterator[AuditLine]:
-        """As `Audit.lines`, of all tenants."""
+        """Like `Audit.lines`, for all tenants."""
 
     def orphans(self) -> Iterator[Orphan]:
-        """As `find_orphans`."""
+        """Like `find_orphans`."""
 
     def order(self, worker: str, order: WorkerOrder | None) -> list[str]:
-        """As `FarmService.order`."""
+        """Like `FarmService.order`."""
 
 
 class DirectOperator:

@@ -1,4 +1,4 @@
-"""A farm through its gateway, over HTTP."""
+"""A farm reached through its gateway, over HTTP."""
 
 import hashlib
 from collections import deque
@@ -39,7 +39,7 @@ _WORKERS = TypeAdapter(list[dict[str, Any]])
 
 
 class GatewayBackend:
-    """A `Backend` over ``/v1``. Whose jobs it sees is the key's affair."""
+    """A `Backend` over ``/v1``. The key decides whose jobs it sees."""
 
     is_embedded = False
 
@@ -60,9 +60,9 @@ class GatewayBackend:
         wanted: JobOptions,
         progress: Callable[[int], None] | None,
     ) -> str:
-        """Pictures first, each once, by its SHA-256, and only if the farm does not have it; then the job.
+        """Upload the pictures, each once by its SHA-256 and only if the farm lacks it; then submit the job.
 
-        So what breaks off, or is begun again, sends no picture twice.
+        So an interrupted or repeated submit sends no picture twice.
         """
         params = wanted.params
         if not params.disable_extra_networks:
@@ -177,7 +177,7 @@ class GatewayBackend:
         return int(self._client.ask("DELETE", f"/v1/jobs/{job_id}").json()["removed"])
 
     def workers(self) -> list[WorkerStatus]:
-        """Without what may be another tenant's affair: their jobs and their last error."""
+        """The live workers, without their jobs and last errors, which may be another tenant's."""
         infos, reports = TypeAdapter(WorkerInfo), TypeAdapter(WorkerReport)
         listed = _WORKERS.validate_python(self._get("/v1/workers"))
         told = [{name: value for name, value in each.items() if value is not None} for each in listed]
@@ -192,10 +192,10 @@ class GatewayBackend:
         ]
 
     def serve(self, model: str) -> None:
-        """Nothing: the farm's operator does that."""
+        """Do nothing: that is for the farm's operator."""
 
     def supervise(self, model: str) -> None:
-        """Nothing: the farm's operator does that."""
+        """Do nothing: that is for the farm's operator."""
 
     def close(self) -> None:
         self._uploads.shutdown(wait=False, cancel_futures=True)
@@ -214,7 +214,7 @@ class GatewayBackend:
         shared: set[str],
         progress: Callable[[int], None] | None,
     ) -> Iterator[dict[str, Any]]:
-        """The inputs as a request names them, some of their pictures being on their way."""
+        """The inputs for the request; some of their pictures may still be on their way."""
         under_way: deque[Future[dict[str, Any]]] = deque()
         count = 0
         for index, picture in enumerate(inputs):
@@ -249,7 +249,7 @@ class GatewayBackend:
         }
 
     def _put(self, source: Source, field: str) -> str:
-        """The key of a picture, which the farm has then."""
+        """The key of a picture, once the farm has it."""
         data = read_source(source, field)
         digest = hashlib.sha256(data).hexdigest()
         try:
