@@ -23,5 +23,5 @@ def test_farms_have_queues_of_their_own() -> None:
 
 def test_each_script_begins_with_what_all_share() -> None:
     common, _, own = script("beat").partition("-- A worker is alive")
-    assert common.strip() == script("finish").partition("-- An image is done")[0].strip()
+    assert common.strip() == script("finish").partition("-- Reports that an image is done")[0].strip()
     assert own

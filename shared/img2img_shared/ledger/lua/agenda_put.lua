@@ -1,5 +1,5 @@
--- A document of an owner, and when it is due, see `FairAgenda`: with one and not the other it would wait for ever. A new
--- one leaves what has its name as it is.
+-- Adds a document of an owner and the time at which it is due (see `FairAgenda`): with only one of them, it would wait
+-- forever. A new document does not replace one of the same name.
 local documents, owners, waiting, owner, name, document, after, is_new = unpack(ARGV)
 expect('hash', documents)
 expect('set', owners)
@@ -11,5 +11,5 @@ if is_new == '' then
   redis.call('ZADD', waiting, due, name)
 else
   redis.call('HSETNX', documents, name, document)
-  redis.call('ZADD', waiting, 'NX', due, name) -- an older version wrote the one before the other, and may have died
+  redis.call('ZADD', waiting, 'NX', due, name) -- an older version wrote them one after the other, and may have died in between
 end

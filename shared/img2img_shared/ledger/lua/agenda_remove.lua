@@ -1,4 +1,4 @@
--- A document, and when it is due, see `FairAgenda`.
+-- Removes a document and the time at which it is due (see `FairAgenda`).
 local documents, waiting, name = unpack(ARGV)
 expect('hash', documents)
 expect('zset', waiting)

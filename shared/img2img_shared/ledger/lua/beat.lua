@@ -1,6 +1,6 @@
--- A worker is alive for another while: it has `model` loaded, and claims if `claims` is 1; it can load the others.
--- Gives the hash of the checkpoint that its model's name stands for, what it is ordered to do, and how many images that
--- it could not do others have done.
+-- A worker is alive for another while: it has `model` loaded, claims images if `claims` is 1, and can load the others.
+-- Returns the hash of the checkpoint that its model's name stands for, its order, and how many images others have done
+-- that it could not do.
 local worker, data, lifetime, model, hash, claims = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 redis.call('SET', worker_key(worker), data, 'PX', lifetime)
 -- of before the clock was set back, here and below; by a moment, it loses nobody

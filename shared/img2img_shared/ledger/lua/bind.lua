@@ -1,4 +1,4 @@
--- The hash of the checkpoint that a model's name stands for: the first that was said, or, where `rebind`, this one.
+-- Binds a model's name to the hash of a checkpoint: the first one, or with `rebind` this one. Returns the bound hash.
 local model, hash, rebind = unpack(ARGV)
 if rebind == '1' then
   redis.call('HSET', MODELS, model, hash)

@@ -1,9 +1,9 @@
--- What workers decide by which model they should have loaded: of each model that has images to give out or live workers
--- {model, workers that have it loaded, ms for which nobody had it, whether it has a janitor, workers that died of loading
--- it of late, seconds of a load, seconds of an image, images to give out, "PRIORITY TENANT", images, "PRIORITY TENANT", images, ...}.
--- It is kept for a moment: a thousand workers ask the same.
+-- The board, by which workers decide which model to load: for each model with claimable images or live workers {model,
+-- workers that have it loaded, ms for which nobody has had it, whether it has a janitor, workers that recently died while
+-- loading it, seconds of a load, seconds of an image, claimable images, "PRIORITY TENANT", images, "PRIORITY TENANT",
+-- images, ...}. It is cached for a moment, since a thousand workers ask for it.
 local KEPT = 1000 -- ms
-local SHARES = 64 -- of the priorities and tenants of a model so many are told, the first of them among these
+local SHARES = 64 -- at most so many of a model's priorities and tenants, the first of them included
 local kept = redis.call('GET', BOARD)
 if kept and redis.call('PTTL', BOARD) <= KEPT then return kept end
 
@@ -26,7 +26,7 @@ local function shares_of(model)
 end
 
 local function standing_of(model)
-  promote(model) -- nobody claims of a model that nobody has loaded
+  promote(model) -- nobody claims images of a model that nobody has loaded
   local waiting = number(hget(WAITING, model))
   local workers = redis.call('ZCOUNT', model_key(model, 'loaded'), NOW, '+inf')
   local starved = 0
@@ -46,7 +46,7 @@ end
 
 local answers = {}
 for _, model in ipairs(models) do
-  local is_sound, answer = pcall(standing_of, model) -- damaged keys of one model are nothing to the others
+  local is_sound, answer = pcall(standing_of, model) -- damaged keys of one model must not affect the others
   if is_sound then answers[#answers + 1] = answer end
 end
 local data = cmsgpack.pack(answers)

@@ -1,6 +1,6 @@
--- A tenant's jobs to which something has happened after `after` (ms; 0: from now on), about `limit` of them, those of before
--- first. Gives the time, up to when these are all, whether none is missing, and of each its id and, if it is still there, how
--- it stands. What happens in this millisecond is left for the next call: more may happen in it.
+-- A tenant's jobs that have changed after `after` (ms; 0: from now on), about `limit` of them, the oldest changes first.
+-- Returns the time up to which these are complete, whether none is missing, and for each its id and, if it still exists,
+-- its standing. Changes in the current millisecond are left for the next call: there may be more.
 local tenant, after, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local last = NOW - 1
 if after == 0 then return {NOW, last, 1, {}} end

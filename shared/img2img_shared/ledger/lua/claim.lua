@@ -1,8 +1,7 @@
--- The next image of a model for a worker: by priority, then the tenant that had least, then its job that had least
--- and was submitted first.
--- With `above`, only one of a higher priority than that.
+-- Claims the next image of a model for a worker: by priority, then the tenant that got least, then its job that got least
+-- and was submitted first. With `above`, only an image of a higher priority than that.
 local model, worker, nonce, lease, idle, above = unpack(ARGV)
-local JOBS, LOOK = 128, 32 -- so many jobs, and images of each that were handed back, are looked at for one of this worker's
+local JOBS, LOOK = 128, 32 -- at most so many jobs, and so many handed-back images of each, are searched for one that this worker may have
 local leases, tenants = model_key(model, 'leases'), model_key(model, 'tenants')
 
 local function waited(id) return NOW - number(hget(job_key(id), 'created'), NOW) end
@@ -22,7 +21,7 @@ local function take(job, index, alone)
   return {job.id, job.tenant, tonumber(index), attempt, alone, waited(job.id), job.priority}
 end
 
--- Asked for again because the reply was lost: the same claim.
+-- The claim was made, but its reply was lost: return it again.
 local before = hget(model_key(model, 'claims'), nonce)
 if before then
   local id, index, attempt, alone = string.match(before, '^(%S+) (%d+) (%d+) ([01]) ')
@@ -37,7 +36,7 @@ pardon(nonce)
 promote(model)
 adopt(model)
 
--- What a worker holds counts over all its models: a suspect is alone in its process.
+-- A worker's claims count over all its models: a suspect must be alone in its process.
 local held = redis.call('HMGET', holding_key(worker), 'claims', 'alone')
 if held[2] then return false end
 local elsewhere = redis.call('GET', reserved_key(worker))
@@ -45,7 +44,7 @@ if elsewhere and elsewhere ~= model and redis.call('EXISTS', model_key(elsewhere
   return false
 end
 
--- The first job of those that are listed in a sorted set from `rank` on; those that were deleted by hand are forgotten.
+-- The first job listed in a sorted set from `rank` on; jobs that were deleted by hand are forgotten.
 local function job_at(listed, rank)
   while true do
     local id = redis.call('ZRANGE', listed, rank, rank)[1]
@@ -61,10 +60,10 @@ local function is_enough(priority) return above == '' or tonumber(priority) > to
 
 local listed = '^(%-?%d+) (%S+)$'
 local function first_listed()
-  for _ = 1, JOBS do -- with more than so many between, the next claim goes on
+  for _ = 1, JOBS do -- with more foreign entries than that, the next claim continues
     local share = redis.call('ZRANGE', tenants, 0, 0)[1]
     if not share or string.find(share, listed) then return share end
-    redis.call('ZREM', tenants, share) -- no share of the farm's
+    redis.call('ZREM', tenants, share) -- not one of the farm's entries
   end
 end
 
@@ -74,8 +73,8 @@ local suspected = job_at(model_key(model, 'suspected'), 0)
 local first = suspected and redis.call('ZRANGE', job_key(suspected.id, 'suspects'), 0, 0)[1]
 if first and is_for_others(suspected, first, worker) then suspected = nil end
 if suspected and (not top or suspected.priority >= tonumber(string.match(top, '^%S+'))) then
-  -- A suspect's turn. It goes to an idle worker; so that it does not starve on a farm where none ever is,
-  -- the first busy one that asks is given nothing until it is idle.
+  -- A suspect's turn. It goes to an idle worker. So that it does not starve on a farm without idle workers, the first
+  -- busy worker that asks is given nothing until it is idle.
   local reserved = model_key(model, 'reserved')
   if idle == '1' and not held[1] then
     local index = redis.call('ZPOPMIN', job_key(suspected.id, 'suspects'))[1]
@@ -92,7 +91,7 @@ if suspected and (not top or suspected.priority >= tonumber(string.match(top, '^
   end
 end
 
--- An image of a job for this worker: nil when all that it has are kept for others.
+-- An image of a job for this worker; nil if all that it has are kept for others.
 local function pick(job)
   local back = redis.call('ZRANGE', job_key(job.id, 'back'), 0, LOOK - 1)
   if back[1] then

@@ -1,13 +1,13 @@
--- The user's hand on a job, and on those of its images' tiles. False: no such job of this tenant; 'cancelled': too late;
--- else what it changed, or had changed when it was asked for with the same key before. Of a retry {images of the job that
--- were, images that are still to be}: it is asked for again until there are none.
+-- Changes a job, and the jobs of its images' tiles, for a user. Returns false if the tenant has no such job, 'cancelled'
+-- if it is too late, else what has changed, or what had changed at an earlier call with the same key. A retry returns
+-- {images of the job that were retried, images still to be retried}, and is repeated until none is left.
 local tenant, id, verb, value, by, once = unpack(ARGV)
-local SHARE = 200 -- images that are retried at a time, so that Redis is never held up for long
+local SHARE = 200 -- images retried per call, so that Redis is never blocked for long
 
--- `most`: of its failed images so many are retried.
+-- `most`: how many of its failed images are retried.
 local function control(id, job, most)
   if verb == 'cancel' or verb == 'interrupt' then
-    -- what was interrupted may be cancelled as well: its images, which were to end early, end now
+    -- an interrupted job may be cancelled as well: its images, which were to end early, end now
     local was_interrupted = verb == 'cancel' and unset(job, 'interrupted') == 1
     if not was_interrupted and (job.cancelled or job.done + job.failed >= job.n) then return 0 end
     audit(by, tenant, verb, id)
@@ -50,7 +50,7 @@ local function control(id, job, most)
     local indexes = most > 0 and redis.call('HRANDFIELD', job_key(id, 'failed'), most) or {}
     changed = #indexes
     for _, index in ipairs(indexes) do
-      -- what killed workers before still runs alone, but has all its lives again
+      -- images that killed workers still run alone, but get all their lives back
       if redis.call('HEXISTS', job_key(id, 'deaths'), index) == 1 then
         redis.call('HSET', job_key(id, 'deaths'), index, 0)
       end
@@ -91,7 +91,7 @@ if verb == 'retry' then
   local share = math.min(SHARE, left)
   for _, part in ipairs(tiles) do
     if part.cancelled and part.finished then
-      -- whoever is given the image makes them anew, in the same places
+      -- whoever claims the image makes its tiles anew, under the same ids
       redis.call('ZREM', DUE, part.id)
       redis.call('SREM', job_key(id, 'parts'), part.id)
       redis.call('UNLINK', job_key(part.id))
@@ -105,7 +105,7 @@ if verb == 'retry' then
     if part.finished and not part.cancelled then let_go(part) end
   end
   share = share - own
-  -- those that are not there any more are not waited for
+  -- workers that are gone are not waited for
   left = share > 0 and 0 or left - math.min(SHARE, left)
   redis.call('SET', answered, retried + own .. ' ' .. left, 'PX', ANSWERS)
   return {retried + own, left}

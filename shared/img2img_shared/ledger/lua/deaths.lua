@@ -1,2 +1,2 @@
--- How many workers have died of loading a model of late.
+-- How many workers have recently died while loading a model.
 return deaths_of(ARGV[1])

@@ -1,5 +1,5 @@
--- What there is to do, by model: {model, images that could be given out now, images that wait for their next try, images
--- that are being rendered}. Models that have none of these and no live worker are left out.
+-- The demand, by model: {model, images that can be claimed now, images that wait for their next try, images being
+-- rendered}. Models with none of these and no live worker are left out.
 local models = union(
   redis.call('HKEYS', WAITING), redis.call('HKEYS', MODELS), redis.call('ZRANGEBYSCORE', SERVED, NOW, '+inf')
 )

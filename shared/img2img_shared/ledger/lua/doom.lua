@@ -1,5 +1,5 @@
--- Pictures of a tenant that no job names of those up to `latest`, and that are to be removed within `turn` ms: gives those
--- of them that no submission holds. False: jobs have come since then, which may name them.
+-- Prepares the removal of a tenant's pictures that no job up to `latest` names, within `turn` ms: returns those that no
+-- submission holds. False: jobs were submitted since then, which may name them.
 local tenant, latest, turn, generation = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 if (redis.call('LINDEX', submitted_key(tenant), -1) or '') ~= latest then return false end
 if tonumber(hget(JANITOR, 'generation') or '-1') ~= tonumber(generation) then return false end -- a copy of the ledger was restored meanwhile

@@ -1,5 +1,5 @@
--- A worker could not do an image, and nothing else is wrong with it: another one is to try, and decides. Gives 0 when
--- the attempt is not the current one, 1 when the image waits again, 2 when it failed.
+-- A worker could not do an image, though nothing else is wrong with it: another worker tries it, and its result decides.
+-- Returns 0 if the attempt is not the current one, 1 if the image waits again, 2 if it failed.
 local model, nonce, turn, reason = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 expect('zset', model_key(model, 'workers'))
 local claim = drop(model, nonce)

@@ -1,5 +1,6 @@
--- Forgets jobs whose time to be kept is over, `limit` at most, so that their results may be removed; how many were
--- looked at. Those that ended in a ledger of which this one is an older copy may have been wanted longer since.
+-- Forgets expired jobs, at most `limit`, so that their results may be removed; returns how many were looked at. If this
+-- ledger is an older copy, jobs that ended before it was restored may have been kept longer since: they get their full
+-- time once more.
 local limit = tonumber(ARGV[1])
 local trusted = tonumber(hget(JANITOR, 'trusted') or '0')
 local due = redis.call('ZRANGEBYSCORE', DUE, '-inf', NOW, 'LIMIT', 0, limit)

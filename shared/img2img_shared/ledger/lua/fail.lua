@@ -1,4 +1,4 @@
--- An image failed for good, if this attempt at it is the current one.
+-- Reports that an image failed for good, if this attempt is the current one.
 local model, nonce, reason = unpack(ARGV)
 local claim = drop(model, nonce)
 if not claim then return 0 end

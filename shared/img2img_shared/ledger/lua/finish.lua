@@ -1,4 +1,4 @@
--- An image is done, if this attempt at it is the current one. The job of its tiles, if there was one, goes.
+-- Reports that an image is done, if this attempt is the current one. The job of its tiles, if there was one, is removed.
 local model, nonce, tiles = unpack(ARGV)
 if tiles then expect('zset', REMOVED) end
 local claim = drop(model, nonce)

@@ -1,5 +1,5 @@
--- A submission is about to name pictures, by their digests: until it is committed or given up none of them is removed.
--- 0: one of them is being removed just now, and may be named again in a moment.
+-- Holds pictures that a submission is about to name, by their digests: until it is committed or given up, none of them is
+-- removed. Returns 0 if one of them is being removed right now; it may be named again in a moment.
 local job, tenant, lifetime, size = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local digests = {unpack(ARGV, 5)}
 for _, digest in ipairs(digests) do

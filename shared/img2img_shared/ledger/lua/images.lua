@@ -1,5 +1,5 @@
--- The state of images start, start + 1, ... of a job: a letter for each, and {place, attempt, worker or reason} of those
--- of which there is more to say than that (no attempt at what is pending or cancelled, one at what is done).
+-- The states of images start, start + 1, ... of a job: a letter for each, and {place, attempt, worker or reason} for
+-- those with more to say than the default (no attempt at pending or cancelled ones, one at finished ones).
 local tenant, id, start, count = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local job = owned(tenant, id) and load(id)
 if not job then return false end

@@ -1,4 +1,4 @@
--- A worker says which textual inversions it has, and which of them those who have its model can name.
+-- Announces a worker's textual inversions, and which of them prompts for its model can use.
 local worker, data, kept, model = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 redis.call('SET', worker_key(worker) .. ':inversions', data, 'EX', kept)
 local named = model_key(model, 'inversions')

@@ -1,4 +1,4 @@
--- A worker ends: nobody is to wait for it until its last beat is over.
+-- A worker ends: nobody has to wait for its last beat to expire.
 local worker = ARGV[1]
 local data = redis.call('GET', worker_key(worker))
 redis.call('DEL', worker_key(worker))

@@ -1,12 +1,12 @@
--- Where a tenant's jobs stand, newest first: at most `limit`, from behind `after` ('created id'; '': the newest) on.
--- Gives the time, where to go on ('' at the end), and the jobs; those that were forgotten are left out.
+-- The standings of a tenant's jobs, newest first: at most `limit`, after `after` ('created id'; '': from the newest).
+-- Returns the time, where to continue ('' at the end), and the jobs, without forgotten ones.
 local tenant, after, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local listed = tenant_key(tenant)
 local rank = 0
 if after ~= '' then
   local created, id = string.match(after, '^(%d+) (%S+)$')
   rank = redis.call('ZREVRANK', listed, id)
-  -- forgotten meanwhile: from the newest that may come behind it
+  -- it was forgotten meanwhile: continue with the newest that may follow it
   rank = rank and rank + 1 or redis.call('ZCOUNT', listed, '(' .. created, '+inf')
 end
 local found = redis.call('ZREVRANGE', listed, rank, rank + limit - 1, 'WITHSCORES')

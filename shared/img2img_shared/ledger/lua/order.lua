@@ -1,4 +1,4 @@
--- What a worker is to do from now on, '' for what it does by itself. Gives 0 when it does not live.
+-- Gives a worker an order; '' takes it back. Returns 0 if the worker is not alive.
 local worker, order, by = ARGV[1], ARGV[2], ARGV[3]
 if redis.call('EXISTS', worker_key(worker)) == 0 then return 0 end
 if order == '' then

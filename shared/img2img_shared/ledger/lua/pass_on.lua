@@ -1,5 +1,6 @@
--- A worker lacks what an image needs, and others have it: for `turn` ms it is theirs, as long as one of them is there; with
--- `all` = 1, so is all of its job. Gives 0 when the attempt is not the current one, 1 when the image waits again.
+-- A worker lacks a file for an image that others have: for `turn` ms only these may claim it, as long as one of them is
+-- there; with `all` = 1, the same holds for its whole job. Returns 0 if the attempt is not the current one, 1 if the
+-- image waits again.
 local model, nonce, turn, all = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local claim = drop(model, nonce)
 if not claim then return 0 end

@@ -1,5 +1,5 @@
--- Jobs that were removed, and whose results may still be in the store, `limit` at most. Whoever asks has `turn` ms to
--- remove these; then they are given to the next who asks.
+-- Removed jobs whose results may still be in the store, at most `limit`. The caller has `turn` ms to remove these; then
+-- they are returned to the next caller.
 local turn, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
 local found = redis.call('ZRANGEBYSCORE', REMOVED, '-inf', NOW, 'LIMIT', 0, limit)
 for _, member in ipairs(found) do redis.call('ZADD', REMOVED, NOW + turn, member) end

@@ -1,6 +1,6 @@
--- Forgets a job that has ended, whose results are about to be removed. False: no such job of this tenant; 0: it has not
--- ended; an id: that job is made from its results. Asked for with the same key again, it is as if it were there.
--- With `count`, so many objects of it were removed from the store: gives how many for this key.
+-- Forgets a job that has ended, whose results are about to be removed. Returns false if the tenant has no such job, 0 if
+-- it has not ended, an id if that job is made from its results. A repeat with the same key gets the same answer. With
+-- `count`, adds up the objects removed from the store, and returns the sum for this key.
 local tenant, id, by, once, count = unpack(ARGV)
 local answered = answer_key(tenant, 'remove', id, once)
 if count then

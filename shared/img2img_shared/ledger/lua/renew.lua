@@ -1,11 +1,11 @@
--- All leases of a worker, in one call: for each nonce 0 (held on), 1 (lost), 2 (its job was cancelled)
--- or 3 (its job was interrupted).
+-- Renews all leases of a worker in one call: for each nonce 0 (renewed), 1 (lost), 2 (its job was cancelled) or 3 (its
+-- job was interrupted).
 local model, lease = ARGV[1], tonumber(ARGV[2])
 local leases = model_key(model, 'leases')
 local nonces = {unpack(ARGV, 3)}
 local ends = redis.call('ZMSCORE', leases, unpack(nonces))
 local claims = redis.call('HMGET', model_key(model, 'claims'), unpack(nonces))
-local states = {} -- what that is for claims of each job
+local states = {} -- the answer for claims of each job
 local answers, kept = {}, {}
 for i, nonce in ipairs(nonces) do
   local id = ends[i] and claims[i] and string.match(claims[i], '^(%S+) ')

@@ -1,6 +1,6 @@
--- Counts a job that is about to be written, unless that exceeds the tenant's quota: -1, else how much is under way.
--- A job that is noted but not in the ledger is being written just now, or its gateway died before: after a minute it
--- counts no more. One that is in the ledger is counted there. One that is asked for again before it is there counts once.
+-- Reserves a job that is about to be written, and returns -1; or returns the images under way, if it would exceed the
+-- tenant's quota. A reserved job that is not in the ledger is being written, or its gateway has died: after a minute it
+-- is not counted any more. One in the ledger is counted there. A repeated reservation counts once.
 local tenant, job, n, quota, once = unpack(ARGV)
 local open = FARM .. ':gateway:open:' .. tenant
 local now = math.floor(NOW / 1000)

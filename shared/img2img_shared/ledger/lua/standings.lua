@@ -1,5 +1,5 @@
--- What the ledger knows of jobs, by their ids: for each its tenant and its data, or '' and what else it is: 'begun' (its
--- inputs are being written), 'removed' (it was, or can never be), or 'unknown'.
+-- The ledger's knowledge of jobs by their ids: for each its tenant and its data, or '' and its standing: 'begun' (its
+-- inputs are being written), 'removed' (it was removed, or can never be written), or 'unknown'.
 local answers = {}
 for i, id in ipairs(ARGV) do
   local h = redis.call('HMGET', job_key(id), 'tenant', 'data')

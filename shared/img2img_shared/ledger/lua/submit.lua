@@ -1,6 +1,6 @@
--- One job, in one call, whatever its number of images. Gives its id and its request, or the first job's for a repeated
--- key. False: another job has this id; 'abandoned': its inputs were removed; 'gone HASH': a pushed model was that it names.
--- Who waits for the disk or a replica waits for what its own connection has written last.
+-- Writes a job in one call, whatever its number of images. Returns its id and its request, or those of the first job with
+-- a repeated key. False: another job has this id; 'abandoned': its inputs were removed; 'gone HASH': a pushed model that
+-- it names was removed. A caller that waits for the disk or a replica waits for the last write of its connection.
 local function touch(job) redis.call('HSET', job_key(job), 'asked', NOW) end
 
 local id, tenant, model, n, priority, data, once, keep, request, name, owner, tags, retain, whole = unpack(ARGV, 1, 14)
@@ -13,7 +13,7 @@ if once ~= '' then
 end
 local h = redis.call('HMGET', job_key(id), 'tenant', 'data')
 if h[1] then
-  -- the same job again is a client whose reply was lost
+  -- the same job again: the client's reply was lost
   if h[1] ~= tenant or h[2] ~= data then return false end
   touch(id)
   return {id, request}
@@ -21,7 +21,7 @@ end
 if redis.call('EXISTS', abandoned_key(id)) == 1 then return 'abandoned' end
 local above = whole ~= '' and load(string.match(whole, '^%S+'))
 if whole ~= '' and (not above or above.cancelled) then return 'abandoned' end
--- who removes such a file says so first, and then looks for jobs that need it
+-- the remover of such a file notes that first, and then looks for jobs that need the file
 for i = 15, #ARGV do
   local is_there = redis.call('HEXISTS', pushed_models_key(), ARGV[i]) == 1
   if not is_there or redis.call('EXISTS', removing_key(ARGV[i])) == 1 then return 'gone ' .. ARGV[i] end
@@ -30,7 +30,7 @@ expect_to_change(tenant, model, priority, once)
 expect_to_control(tenant)
 expect('zset', submissions_key())
 expect('list', submitted_key(tenant))
--- the tenant's list sheds forgotten jobs as new ones come
+-- the tenant's list drops forgotten jobs as new ones arrive
 for _, old in ipairs(redis.call('ZRANDMEMBER', tenant_key(tenant), 4)) do
   if redis.call('EXISTS', job_key(old)) == 0 then
     redis.call('ZREM', tenant_key(tenant), old)

@@ -1,7 +1,7 @@
--- The janitor's round. False when another worker is the janitor; else how many images were handed back, became
--- suspects, and failed, and whether there are more.
+-- The janitor's round. False if another worker is the janitor; else how many images were handed back, became suspects,
+-- and failed, and whether there are more.
 local model, worker, lease, term = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local SHARE = 50 -- leases at a time, so that Redis is never held up for long
+local SHARE = 50 -- leases at a time, so that Redis is never blocked for long
 local janitor, tick = model_key(model, 'janitor'), model_key(model, 'tick')
 local elected = redis.call('GET', janitor)
 if elected and elected ~= worker then
@@ -10,7 +10,7 @@ if elected and elected ~= worker then
 end
 redis.call('SET', janitor, worker, 'PX', term)
 
--- A job's images whose claims somebody deleted: no report of theirs counts any more, and no lease of theirs will end.
+-- Frees a job's images whose claims somebody deleted: they can neither be reported nor expire.
 local function free_unclaimed(job)
   local claimed, claims = {}, redis.call('HGETALL', model_key(job.model, 'claims'))
   for i = 1, #claims, 2 do
@@ -36,15 +36,15 @@ local function free_unclaimed(job)
   end
 end
 
-local WALK = 500 -- images at a time that are looked for, likewise
+local WALK = 500 -- images searched at a time, likewise
 
--- Images that were begun and are nowhere any more, since somebody deleted a list of theirs, wait again.
+-- Images that were begun and are listed nowhere any more, because somebody deleted a list, wait again.
 local function find_lost(job)
   local id = job.id
   local waiting = redis.call('ZCARD', job_key(id, 'back')) + redis.call('ZCARD', job_key(id, 'suspects'))
   local elsewhere = job.next - waiting - job.running - job.done - job.failed
   if job.cancelled or elsewhere <= 0 then return end
-  -- of those that ended or run, it must be known which they are
+  -- it must be known which images have ended or run
   if redis.call('BITCOUNT', job_key(id, 'done')) ~= job.done then return end
   if redis.call('HLEN', job_key(id, 'failed')) ~= job.failed then return end
   if redis.call('HLEN', job_key(id, 'running')) ~= job.running then return end
@@ -72,21 +72,21 @@ local function look_after(id)
   find_lost(job)
 end
 
--- Some of what hands or older versions may have left behind.
+-- Repair some of what manual changes or older versions may have left behind.
 adopt(model)
 redis.call('DEL', model_key(model, 'floor'))
 for _, id in ipairs(redis.call('HRANDFIELD', OPEN, 2)) do
-  pcall(look_after, id) -- of another model perhaps, whose keys may be damaged
+  pcall(look_after, id) -- it may be another model's, whose keys may be damaged
 end
 
--- Nobody has ticked for a while: Redis was away, and the holders could not renew. They come first.
+-- Nobody has ticked for a while: Redis was away, and workers could not renew. They get the time to do so first.
 local h = redis.call('HMGET', tick, 'at', 'grace')
 local grace = math.min(number(h[2]), NOW + lease)
 if NOW - number(h[1]) > lease / 2 then grace = NOW + lease end
 redis.call('HSET', tick, 'at', NOW, 'grace', grace)
 if NOW < grace then return {0, 0, 0, 0} end
 
--- No lease ends later than one that begins now: a clock that was set back must not keep a dead worker's images.
+-- No lease may end later than one that begins now: after the clock was set back, a dead worker must not keep images.
 local leases = model_key(model, 'leases')
 for _, nonce in ipairs(redis.call('ZRANGEBYSCORE', leases, NOW + lease + 1, '+inf', 'LIMIT', 0, SHARE)) do
   redis.call('ZADD', leases, NOW + lease, nonce)

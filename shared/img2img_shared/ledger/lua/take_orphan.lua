@@ -1,4 +1,4 @@
--- Lets nobody submit a job of this id any more, of which only the store has something. 0: it is there, or being written.
+-- Prevents any submit of a job with this id, of which only the store has something. 0: it exists, or is being written.
 local id = ARGV[1]
 if redis.call('EXISTS', job_key(id)) == 1 or redis.call('ZSCORE', submissions_key(), id) then return 0 end
 redis.call('SET', abandoned_key(id), 1, 'PX', KEEP)

@@ -1,5 +1,5 @@
--- Keeps a model's queue to what waits, and gives how many tickets it lacks. Nobody serves the model: it needs none.
--- It is forgotten with those who would take them: KEYS[1] is the farm's tag, ARGV[2] the list that Celery reads.
+-- Cuts a model's queue to what waits, and returns how many tickets it lacks; none if nobody serves the model. The queue
+-- expires with those who would take from it. KEYS[1] is the farm's tag, ARGV[2] the list that Celery reads.
 local model, queue, limit, lifetime = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local waiting = 0
 if tonumber(redis.call('ZSCORE', SERVED, model) or '0') > NOW then

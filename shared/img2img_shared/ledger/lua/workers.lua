@@ -1,4 +1,4 @@
--- The named workers, as far as they are alive: {name, data, running, last seen in ms}.
+-- Those of the named workers that are alive: {name, data, running, last seen in ms}.
 local answers = {}
 for _, worker in ipairs(ARGV) do
   local data = redis.call('GET', worker_key(worker))

@@ -1,11 +1,11 @@
--- Fourth part: attempts at images, and what becomes of an image when one ends.
-local DEATHS = 3 -- so many workers may die on an image before it fails
-local TROUBLES = 5 -- so often it may be put back because a worker could not do it, before it fails
-local LATER = 2 ^ 40 -- added to the score of what waits for other workers: it is looked at after all else of its job
-local ORDERS = 24 * 3600 * 1000 -- ms for which what a worker is told, or is told of, is kept beyond its last beat
-local PARDON = 24 * 3600 * 1000 -- ms after which a worker that was taken for dead is not asked about any more
+-- Fourth part: attempts at images, and what happens to an image when one ends.
+local DEATHS = 3 -- how many workers may die on an image before it fails
+local TROUBLES = 5 -- how often it may be put back because a worker could not do it, before it fails
+local LATER = 2 ^ 40 -- added to the scores of images that wait for other workers: they come after all others of their job
+local ORDERS = 24 * 3600 * 1000 -- ms for which a worker's order, or its failures, are kept beyond its last beat
+local PARDON = 24 * 3600 * 1000 -- ms after which a worker that was thought dead can no longer be pardoned
 
--- The fence: the claim that `nonce` names, once; false when it is not current any more, or its job is gone.
+-- The fence: removes and returns the claim that `nonce` names; false if it is not current any more, or its job is gone.
 local function drop(model, nonce)
   local leases, claims = model_key(model, 'leases'), model_key(model, 'claims')
   if not redis.call('ZSCORE', leases, nonce) then return false end
@@ -37,16 +37,17 @@ local function drop(model, nonce)
   return {job = job, index = index, attempt = attempt, worker = worker}
 end
 
--- How often an image was put back in trouble, until when it is for other workers, and than which; nil: never.
+-- How often an image was put back in trouble, until when it is for other workers, and which worker put it back last; nil:
+-- never.
 local function trouble_with(text)
   local tries, others, worker = string.match(text or '', '^(%d+) (%d+) (.*)$')
   return tonumber(tries), tonumber(others), worker
 end
 
--- What a job's `lacking` calls all its images, as far as a worker is concerned.
+-- The field of a job's `lacking` that stands for all its images, for one worker.
 local function all_for(worker) return 'worker ' .. worker end
 
--- Whether an image of a job is for others than this worker: for those, one of whom is there, that have what it lacks.
+-- Whether an image is kept for other workers, which have a file that this one lacks, and of which one is there.
 local function is_for_others(job, index, worker)
   for _, text in ipairs(redis.call('HMGET', job_key(job.id, 'lacking'), all_for(worker), index)) do
     local ends, others = unpack(text and cmsgpack.unpack(text) or {0, {}})
@@ -60,7 +61,7 @@ local function is_for_others(job, index, worker)
   return false
 end
 
--- Where an image waits that was begun before: on which a worker died, apart.
+-- Has an image that was begun before wait again; apart, if a worker died on it.
 local function wait_again(job, index)
   if redis.call('HEXISTS', job_key(job.id, 'deaths'), index) == 1 then
     redis.call('ZADD', job_key(job.id, 'suspects'), index, index)
@@ -70,7 +71,7 @@ local function wait_again(job, index)
   end
 end
 
--- An attempt ended without a result: its image is pending again, at once or after `delay` ms.
+-- Ends an attempt without a result: its image is pending again, at once or after `delay` ms.
 local function hand_back(claim, delay)
   local job = claim.job
   redis.call('HSET', job_key(job.id, 'attempts'), claim.index, claim.attempt)
@@ -104,7 +105,7 @@ local function fail(claim, reason)
   end_with(claim, 'failed', reason)
 end
 
--- A worker that was taken for dead speaks again: that death is struck off.
+-- Strikes off the death of a worker that was thought dead and is alive.
 local function pardon(nonce)
   local text = redis.call('GET', dead_key(nonce))
   if not text then return end
@@ -120,7 +121,7 @@ local function pardon(nonce)
   end
 end
 
--- Images whose time to be tried again has come.
+-- Has images wait whose time to be tried again has come.
 local function promote(model)
   local delayed = model_key(model, 'delayed')
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', delayed, NOW + LONGEST + 1, '+inf', 'LIMIT', 0, 20)) do

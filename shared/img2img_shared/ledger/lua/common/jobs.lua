@@ -1,11 +1,11 @@
--- Second part: jobs. A script loads a job once, changes what it has in hand, and writes what it changed.
-local LINES = 10000 -- about so many lines of the audit are kept
-local EVENTS = 1000 -- about so many events are kept of a job
-local KEEP = 7 * 24 * 3600 * 1000 -- ms for which a finished job is kept that does not say
-local CHANGES = 3600 * 1000 -- ms for which it is known when something happened to a job last
+-- Second part: jobs. A script loads a job once, changes it, and writes what it has changed.
+local LINES = 10000 -- about how many lines of the audit are kept
+local EVENTS = 1000 -- about how many events of a job are kept
+local KEEP = 7 * 24 * 3600 * 1000 -- ms for which a finished job is kept that has no setting of its own
+local CHANGES = 3600 * 1000 -- ms for which the time of a job's last change is known
 local RECENT = 30 * 1000 -- ms after which an image's end counts 1/e in its job's rate
 
--- A job as a table; nil where there is none (any more), or what is there is none.
+-- A job as a table; nil if there is none (any more), or its hash is malformed.
 local function read(id)
   local h = try('HMGET', job_key(id), 'tenant', 'model', 'n', 'priority', 'next', 'done', 'failed', 'running',
     'cancelled', 'paused', 'finished', 'vt', 'once')
@@ -17,9 +17,9 @@ local function read(id)
   }
 end
 
-local expected = {} -- keys of which it is known that they are what they are to be
+local expected = {} -- keys whose types have been checked
 
--- A key that all jobs of a tenant, a model or the farm need has its type, if it is there; else nothing is done.
+-- Checks the type of a key that all jobs of a tenant, a model or the farm need; if it is wrong, nothing is done.
 local function expect(kind, key)
   if expected[key] then return end
   local found = type_of(key)
@@ -27,7 +27,7 @@ local function expect(kind, key)
   expected[key] = true
 end
 
--- What is written to when an image of such a job begins or ends.
+-- Checks the keys that are written when an image of such a job begins or ends.
 local function expect_to_change(tenant, model, priority, once)
   for _, part in ipairs({'tenants', 'shares', 'suspected', 'delayed', 'leases'}) do expect('zset', model_key(model, part)) end
   for _, part in ipairs({'waits', 'claims'}) do expect('hash', model_key(model, part)) end
@@ -36,20 +36,20 @@ local function expect_to_change(tenant, model, priority, once)
   if once ~= '' then expect('string', idempotency_key(tenant, once)) end
 end
 
--- ... and when a user has a hand in it.
+-- Checks the further keys that are written when a user changes a job.
 local function expect_to_control(tenant)
   for _, key in ipairs({tenant_key(tenant), REMOVED}) do expect('zset', key) end
   for _, key in ipairs({CANCELS, AUDIT}) do expect('stream', key) end
 end
 
--- Who did what: a line for each time somebody has changed something. Without a name, it was the farm itself.
+-- Writes a line to the audit: who changed what. Without a name, it was the farm itself, and nothing is written.
 local function audit(by, tenant, action, subject, detail)
   if (by or '') == '' then return end
   redis.call('XADD', AUDIT, 'MAXLEN', '~', LINES, '*',
     'by', by, 'tenant', tenant, 'action', action, 'subject', subject, 'detail', detail or '')
 end
 
--- What lies under a key of one job and is none of the farm's keeps nobody from the others: it goes out of the way.
+-- Moves a foreign value under a key of one job aside, so that it does not affect other jobs.
 local function set_aside(id, tenant, key)
   expect('stream', AUDIT)
   redis.call('RENAME', key, FARM .. ':aside:' .. key)
@@ -62,8 +62,7 @@ local function put_right(job, part, key)
   if found ~= 'none' and found ~= JOB_PARTS[part] then set_aside(job.id, job.tenant, key) end
 end
 
--- A job that is to be changed, of which all is as it is to be; nil where there is none (any more). What is there and
--- is no job is set aside.
+-- A job that will be changed, with its keys checked; nil if there is none (any more). A malformed job is set aside.
 local function load(id)
   local job = read(id)
   if not job then
@@ -101,7 +100,7 @@ local function state_of(job)
   return 'pending'
 end
 
--- For whoever watches all jobs of a tenant: something happened to this one.
+-- Notes a job's change, for those who watch all jobs of its tenant.
 local function note_change(tenant, id)
   local changed = changed_key(tenant)
   redis.call('ZADD', changed, NOW, id)
@@ -118,7 +117,7 @@ local function event(job, index, state, attempt, reason)
   note_change(job.tenant, job.id)
 end
 
--- Redis forgets a finished job by itself, `ms` from now; nil: it does not.
+-- Has Redis forget a finished job `ms` from now; nil: not by itself.
 local function forget_after(job, ms)
   local function apply(key)
     if ms then redis.call('PEXPIRE', key, ms) else redis.call('PERSIST', key) end
@@ -128,8 +127,8 @@ local function forget_after(job, ms)
   if job.once ~= '' then apply(idempotency_key(job.tenant, job.once)) end
 end
 
--- A finished job is forgotten after its time, and its results stay; or goes with them, when the janitor removes it.
--- One that rendered tiles stays as long as the job that is made from them, which may want them yet, or again.
+-- A finished job is forgotten after its time, and its results stay; or the janitor removes it with its results. A job of
+-- tiles stays as long as the job that is made from it, which may need it again.
 local function let_go(job)
   local h = redis.call('HMGET', job_key(job.id), 'keep', 'retain', 'whole')
   local whole = h[3] and load(string.match(h[3], '^%S+'))
@@ -152,19 +151,19 @@ local function let_go(job)
   end
 end
 
--- The image whose tiles a job renders is given out again as soon as that has ended.
+-- When a job of tiles has ended, the image that they are for can be claimed again.
 local function wake_whole(job)
   local whole = hget(job_key(job.id), 'whole')
   if whole then redis.call('ZADD', model_key(job.model, 'delayed'), 'XX', NOW, whole) end
 end
 
--- A job of which nothing more can come is finished.
+-- Finishes a job of which nothing more can come.
 local function settle(job)
   local is_over = job.done + job.failed >= job.n or (job.cancelled and job.running == 0)
   if job.finished or not is_over then return end
   set(job, 'finished', NOW)
   event(job)
-  -- Redis gives a stream 4 kB to grow into, and a copy of it what it needs
+  -- Redis allocates 4 kB for a stream to grow into, but only what is needed for a copy of it
   local events, copy = job_key(job.id, 'events'), job_key(job.id, 'events:copy')
   redis.call('COPY', events, copy, 'REPLACE')
   redis.call('RENAME', copy, events)
@@ -172,7 +171,7 @@ local function settle(job)
   wake_whole(job)
 end
 
--- One more image of a job has ended: the ends are counted, older ones for less, so that they tell its rate.
+-- Counts the end of an image. Older ends count less, so that the sum gives the job's rate.
 local function count_end(job, state)
   local h = redis.call('HMGET', job_key(job.id), 'ended', 'ended_at')
   local age = math.max(0, NOW - number(h[2], NOW))
@@ -180,7 +179,7 @@ local function count_end(job, state)
   set(job, state, job[state] + 1, 'ended', string.format('%.6f', ended), 'ended_at', NOW)
 end
 
--- What a job's status is made from.
+-- The facts from which a job's status is made.
 local function standing(job)
   local h = redis.call('HMGET', job_key(job.id), 'created', 'started', 'ended', 'ended_at', 'name', 'owner', 'tags', 'retain')
   local function known(text, otherwise) return is_number(text) and text or otherwise end

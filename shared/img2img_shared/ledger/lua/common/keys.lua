@@ -1,14 +1,14 @@
--- What every script of the ledger begins with, first part: names of keys, and the clock.
+-- Every script of the ledger begins with the parts in this folder. First part: names of keys, and the clock.
 -- KEYS[1] is the farm's hash tag; all keys begin with it.
 --
 -- The invariants that the scripts keep:
 --   an image in none of {back, suspects, delayed, running, failed, done} is pending if its index is not below `next`;
---   what is listed of a job elsewhere is what its record in `open` says, which `place` alone writes;
+--   the lists that a job is in are those that its record in `open` says, which only `place` writes;
 --   an attempt is current if and only if its nonce is in its model's `leases`: who removes it there may report its end;
---   a job whose hash somebody deleted is forgotten where it is met, and keeps nobody from the others;
---   a script that meets a key of another type than it should be ends before it has changed anything.
+--   a job whose hash somebody deleted is forgotten when it is met, and does not affect the others;
+--   a script that meets a key of the wrong type ends before it has changed anything.
 
--- Redis does not say which key it is that holds what a command is not for: its name comes instead of that.
+-- Redis does not say which key has the wrong type for a command: put its name into the error.
 local server, redis, type = redis, {}, type
 local try = server.pcall
 function redis.call(...)
@@ -59,9 +59,9 @@ local function answer_key(tenant, verb, id, key) return FARM .. ':answer:' .. ta
 
 local OPEN, WAITING, UNDER_WAY = FARM .. ':open', FARM .. ':waiting', FARM .. ':under_way'
 local BOARD, STARVED = FARM .. ':board', FARM .. ':starved'
-local ANSWERS = 10 * 60 * 1000 -- ms for which what was answered is kept for whoever asks again, since it got no answer
-local SILENCE = 60 * 1000 -- ms after which a worker has died of its load that has not been heard of
-local LOADS = 10 * 60 * 1000 -- ms for which it is remembered that a worker has not come back from a load
+local ANSWERS = 10 * 60 * 1000 -- ms for which answers are kept for callers that repeat a call
+local SILENCE = 60 * 1000 -- ms without a sign of life after which a loading worker has died of its load
+local LOADS = 10 * 60 * 1000 -- ms for which it is remembered that a worker did not come back from a load
 local LOAD_SECONDS, IMAGE_SECONDS = FARM .. ':load_seconds', FARM .. ':image_seconds'
 local WORKERS, SERVED, MODELS, CANCELS = FARM .. ':workers', FARM .. ':served', FARM .. ':models', FARM .. ':cancels'
 local AUDIT = FARM .. ':audit'
@@ -71,18 +71,18 @@ local DUE, REMOVED, DOOMED, JANITOR = FARM .. ':due', FARM .. ':removed', FARM .
 local time = redis.call('TIME')
 local NOW = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
--- Whether that is a number that can be counted with: not infinite, and exact.
+-- Whether it is a finite number that is exact.
 local function is_number(text)
   local found = tonumber(text or '')
   return found and found == found and math.abs(found) < 2 ^ 53
 end
 
--- What is read as a number; `otherwise` (0) where there is none, or something else.
+-- The text as a number; `otherwise` (0) if it is not one.
 local function number(text, otherwise) return is_number(text) and tonumber(text) or otherwise or 0 end
 
 local function type_of(key) return try('TYPE', key).ok end
 
--- Adds to a number of a hash, and gives what it is then; what is no number counts as 0.
+-- Adds to a number in a hash, and returns the sum; what is not a number counts as 0.
 local function add(key, field, change)
   local sum = try('HINCRBY', key, field, change)
   if type(sum) == 'number' then return sum end
@@ -90,9 +90,9 @@ local function add(key, field, change)
   return change
 end
 
--- Of what was written before the clock was set back: that a key ends, or a moment is to come, later than any does that is
--- written now. It counts as if it had been written now, so that nobody waits for hours.
-local LONGEST = 3600 * 1000 -- ms for which an image waits at most: the longest lease, and that for tiles; a beat holds for half
+-- If the clock was set back, expiries and moments in the future may be later than any that is written now. They then
+-- count as if they had been written now, so that nobody waits for hours.
+local LONGEST = 3600 * 1000 -- the longest that an image waits, in ms: the longest lease, and the wait for tiles; a beat lasts for half
 
 local function expire_within(key, ms)
   if redis.call('PTTL', key) > ms then redis.call('PEXPIRE', key, ms) end
@@ -102,7 +102,7 @@ local function is_to_come(moment, within) return moment > NOW and moment <= NOW 
 
 local function hget(key, field) return redis.call('HGET', key, field) end
 
--- What is in any of the lists, each once, in their order.
+-- The members of all lists, each once, in their order.
 local function union(...)
   local all, known = {}, {}
   for _, list in ipairs({...}) do

@@ -1,9 +1,9 @@
--- Third part: where jobs wait. A model's `tenants` are ordered by priority, then by virtual time, which grows by 1 with
--- each image that a tenant is given; the tenant's `jobs` of that priority likewise. So the next image is the first
--- tenant's first job's, and neither many jobs nor many images get a tenant, or a job, more than its share. Of jobs
--- that had as many, the one that was submitted first is the first: a virtual time's fraction is the job's arrival.
-local CLASS = 1e12 -- room for virtual times in one class of priority; 201 classes of it fit a double exactly
-local ARRIVALS = 2 ^ 31 -- jobs after which arrivals are counted anew; so fine a fraction stays exact for two million images
+-- Third part: the schedule. A model's `tenants` are ordered by priority, then by virtual time, which grows by 1 with each
+-- image that a tenant is given; likewise the tenant's `jobs` of that priority. So the next image belongs to the first job
+-- of the first tenant, and neither many jobs nor many images give a tenant, or a job, more than its share. Of jobs that
+-- got as many, the one that was submitted first is first: a virtual time's fraction is the job's arrival.
+local CLASS = 1e12 -- room for virtual times in one class of priority; 201 classes fit a double exactly
+local ARRIVALS = 2 ^ 31 -- jobs after which arrivals are counted anew; a fraction as small stays exact for two million images
 
 local function share_of(priority, tenant) return priority .. ' ' .. tenant end
 
@@ -11,7 +11,7 @@ local function lowest_of(waiting, base)
   return redis.call('ZRANGEBYSCORE', waiting, base, base + CLASS - 1, 'WITHSCORES', 'LIMIT', 0, 1)[2]
 end
 
--- The virtual time at which one enters a class: its own, but neither before all that wait there, nor long after them.
+-- The virtual time with which one enters a class: its own, but neither before all that wait there, nor long after them.
 local function entry(waiting, base, own)
   local lowest = lowest_of(waiting, base)
   if not lowest then return own end
@@ -31,7 +31,7 @@ local function enter(job)
   redis.call('ZADD', jobs, math.floor(entry(jobs, 0, job.vt or 0)) + arrival, job.id)
 end
 
--- Gives the virtual time that the job had.
+-- Returns the virtual time that the job had.
 local function leave(id, model, priority, tenant)
   local jobs, tenants = jobs_key(model, priority, tenant), model_key(model, 'tenants')
   local vt = redis.call('ZSCORE', jobs, id)
@@ -41,7 +41,7 @@ local function leave(id, model, priority, tenant)
   local score = redis.call('ZSCORE', tenants, share)
   if not score then return vt end
   redis.call('ZREM', tenants, share)
-  -- its virtual time is remembered, so that who comes back for each single image is not always the first
+  -- its virtual time is remembered, so that a tenant that comes back for each single image is not always first
   local shares, base = model_key(model, 'shares'), -priority * CLASS
   redis.call('ZADD', shares, score, share)
   redis.call('ZREMRANGEBYSCORE', shares, base, lowest_of(tenants, base) or base + CLASS - 1)
@@ -52,7 +52,7 @@ local function add_up(sums, name, change)
   if change ~= 0 and add(sums, name, change) <= 0 then redis.call('HDEL', sums, name) end
 end
 
--- What is listed of a job: images to give out, suspects among them apart, images that have not ended.
+-- A job's record in `open`: claimable images, suspects among them apart, unfinished images.
 local function record_of(id)
   local ready, suspects, left, priority, tenant, model, once =
     string.match(hget(OPEN, id) or '', '^(%d+) (%d+) (%d+) (%S+) (%S+) ([^\n]*)\n(.*)$')
@@ -63,13 +63,13 @@ local function record_of(id)
   }
 end
 
--- So many images more, or less, of a model wait: in all, and of that priority and tenant.
+-- Changes the number of a model's waiting images: in total, and for that priority and tenant.
 local function count_waiting(model, priority, tenant, change)
   add_up(WAITING, model, change)
   add_up(model_key(model, 'waits'), share_of(priority, tenant), change)
 end
 
--- Brings what is listed of a job in line with how it is now.
+-- Brings the lists that a job is in up to date with its state.
 local function place(job)
   local was, ready, suspects, left = record_of(job.id), 0, 0, 0
   if not job.cancelled and not job.paused then
@@ -104,7 +104,7 @@ local function place(job)
   end
 end
 
--- Somebody deleted a job's hash: nothing else of it is to stay.
+-- Somebody deleted a job's hash: remove everything else of it.
 local function forget(id)
   local was = record_of(id)
   if was.model then
@@ -128,7 +128,7 @@ local function remove(job)
     local tiles = load(part)
     if tiles and tiles.finished then remove(tiles) end
   end
-  redis.call('SET', abandoned_key(job.id), 1, 'PX', KEEP) -- a client that sleeps must not wake up to submit it again
+  redis.call('SET', abandoned_key(job.id), 1, 'PX', KEEP) -- a client that slept must not wake up and submit it again
   redis.call('ZADD', REMOVED, NOW, job.id)
   redis.call('ZREM', DUE, job.id)
   redis.call('ZREM', tenant_key(job.tenant), job.id)
@@ -140,7 +140,7 @@ local function remove(job)
   note_change(job.tenant, job.id)
 end
 
--- How many workers have died of loading a model of late.
+-- How many workers have recently died while loading a model.
 local function deaths_of(model)
   local loading, deaths = model_key(model, 'loading'), 0
   redis.call('ZREMRANGEBYSCORE', loading, '-inf', NOW - LOADS)
@@ -150,7 +150,7 @@ local function deaths_of(model)
   return deaths
 end
 
--- Forgets a job whose hash is gone, and lists one again that is not where its record says: hands are about.
+-- Forgets a job whose hash is gone, and lists a job again where its record says, if somebody has removed it there.
 local function mend(id)
   local job = load(id)
   if not job then return forget(id) end
@@ -159,7 +159,7 @@ local function mend(id)
   if record_of(id).ready > 0 and not is_listed then enter(job) end
 end
 
--- Jobs that an older version listed, which knew no tenants here.
+-- Takes over jobs that an older version listed, which had no tenants here.
 local function adopt(model)
   local listed = model_key(model, 'schedule')
   for _, id in ipairs(redis.call('ZRANGE', listed, 0, 49)) do
@@ -169,7 +169,7 @@ local function adopt(model)
   end
 end
 
--- A tenant's job, to be looked at; `load` it to change it.
+-- A tenant's job, for reading; `load` it to change it.
 local function owned(tenant, id)
   local job = read(id) or load(id)
   return job and job.tenant == tenant and job
