@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from img2img_gateway.sdapi.leniency import Leniency
@@ -46,8 +45,6 @@ class Worker:
 
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     family = open_checkpoint(checkpoints.cached(tmp_path_factory, checkpoints.sd1_published))
     served = replace(
         SERVED,
@@ -58,7 +55,6 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     )
     with Engine(family) as engine:
         yield Worker(engine, served)
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageDraw
 
 from img2img_shared.params import Params
@@ -139,8 +138,6 @@ def reference(checkpoint: Path) -> Reference:
 @pytest.fixture(scope="module")
 def rendered(checkpoint: Path) -> Iterator[list[Future[Pixels]]]:
     """Every case, all of them submitted at once: they are in flight together."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     with Engine(open_checkpoint(checkpoint), slots=8) as engine:
         futures = []
         for number, case in enumerate(CASES):
@@ -162,7 +159,6 @@ def rendered(checkpoint: Path) -> Iterator[list[Future[Pixels]]]:
                 )
             )
         yield futures
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("number", range(len(CASES)))

@@ -126,7 +126,6 @@ def test_the_colours_are_those_that_control_networks_know() -> None:
 
 @pytest.fixture(scope="module")
 def drawing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("drawing")
     write_all(folder)
     return folder

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from img2img_shared.control import ControlUnit
 from img2img_shared.errors import Refused
@@ -25,7 +24,6 @@ from tests.unit.sharing import pictures_as_alone
 
 @pytest.fixture(scope="module")
 def family(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusion:
-    torch.set_num_threads(1)
     checkpoint = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
     folder = tmp_path_factory.mktemp("models")
     for seed, name in ((3, "edges"), (5, "shuffle")):

@@ -53,7 +53,6 @@ class Opened:
 
 
 def opened(factory: pytest.TempPathFactory, build: Any) -> Opened:
-    torch.set_num_threads(1)
     checkpoint = checkpoints.cached(factory, build)
     folder = factory.mktemp("ControlNet")
     family = open_checkpoint(checkpoint, control_folders=(folder,))

@@ -29,7 +29,6 @@ BY_ONNX = ("dw_openpose_full dw", "animal_openpose dw")
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    torch.set_num_threads(1)
     found = {seed: tmp_path_factory.mktemp("models") for seed in ("38", "10", "dw")}
     for seed in ("38", "10"):
         write_poses(found[seed], int(seed))

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from img2img_worker.engine.engine import Engine
@@ -33,7 +32,6 @@ def distance(one: Pictures, other: Pictures) -> float:
 
 @pytest.fixture(scope="module")
 def painter() -> Iterator[Painter]:
-    torch.set_num_threads(1)
     family = open_checkpoint(DEMO)
     assert family.native_side == 128
     with Engine(family) as engine:

@@ -18,11 +18,6 @@ from tools.demo_model.dataset import scenes_of
 from tools.demo_model.scenes import draw
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def test_the_paired_noise_is_what_a_sampler_would_meet() -> None:
     torch.manual_seed(0)
     abar = DDIMScheduler(**denoiser.SCHEDULE).alphas_cumprod

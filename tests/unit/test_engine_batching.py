@@ -1,7 +1,6 @@
 """Images share model calls, join and leave between steps, and do not notice each other."""
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from itertools import pairwise
 from typing import Any
@@ -31,14 +30,6 @@ SAMPLERS = ("Euler", "Euler a", "Heun", "DDIM", "DPM++ 2M")
 @pytest.fixture
 def family() -> ToyFamily:
     return ToyFamily()
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def mixed(n: int) -> list[Render]:

@@ -1,7 +1,6 @@
 """From final latents to pictures: beside the model calls where a stream is for that, and again in full."""
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -24,14 +23,6 @@ T = TypeVar("T")
 
 #: seconds after which a test has hung
 PATIENCE = 300
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Half(ToyFamily):

@@ -1,6 +1,5 @@
 """A picture can be looked at while it is rendered, and is none the worse for it."""
 
-from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,14 +24,6 @@ SAMPLERS = ("Euler a", "Heun", "DPM++ 2M SDE", "UniPC")
 @pytest.fixture
 def family() -> ToyFamily:
     return ToyFamily()
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def looked_at(engine: Engine, number: int, **params: Any) -> tuple[Pixels, list[Pixels]]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from img2img_worker.engine.engine import Engine, Render
 from img2img_worker.engine.state import OnStep
@@ -16,7 +15,6 @@ from tests.unit.engine_toys import ToyFamily, render
 
 @pytest.fixture
 def family() -> ToyFamily:
-    torch.set_num_threads(1)
     return ToyFamily()
 
 

@@ -3,7 +3,7 @@
 From the same init image, noise and sigmas, in both layouts of a checkpoint.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,7 @@ CASES: dict[str, tuple[Build, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Opened:
 
     @cache
     def open_it(build: Build, is_file: bool) -> tuple[Path, Family]:
@@ -56,8 +54,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
             _file(folder, tmp_path_factory.mktemp(build.__name__)) if is_file else folder
         )
 
-    yield open_it
-    torch.set_num_threads(threads)
+    return open_it
 
 
 @pytest.mark.parametrize(

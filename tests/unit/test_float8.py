@@ -27,7 +27,6 @@ LAYERS = ("mid_block.attentions.0.transformer_blocks.0.attn1.to_q", "mid_block.r
 
 
 def opened(path: Path, **how: Any) -> Any:
-    torch.set_num_threads(1)
     return open_checkpoint(path, **how)
 
 

@@ -48,7 +48,6 @@ def plain(width: int) -> list[nn.Module]:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of models with hypernetworks in it, for SD 1.x's context of 64 and pictures of 32 and 64."""
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("models")
     write(folder / "hypernetworks" / "all.pt", {32: plain(32), 64: plain(64)}, activation_func="relu")
     write(folder / "hypernetworks" / "wide.pt", {16: plain(16)}, activation_func="relu")

@@ -29,7 +29,6 @@ Answer = tuple[Tensor, Tensor]
 
 @pytest.fixture(scope="module")
 def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
     return checkpoints.cached(tmp_path_factory, checkpoints.sd1)
 
 

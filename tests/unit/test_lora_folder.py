@@ -22,7 +22,6 @@ from tests.unit.loras import RANK, UNET, merge, write_kohya, write_peft
 
 @pytest.fixture(scope="module")
 def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
     return checkpoints.cached(tmp_path_factory, checkpoints.sd1)
 
 

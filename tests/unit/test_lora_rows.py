@@ -24,7 +24,6 @@ LORAS: tuple[tuple[Lora, ...], ...] = ((), (INK,), (GOLD,), (GOLD, INK), (INK,))
 
 
 def opened(kind: str, factory: pytest.TempPathFactory, folder: Path | None = None) -> Any:
-    torch.set_num_threads(1)
     return open_checkpoint(checkpoints.cached(factory, getattr(checkpoints, kind)), lora_folder=folder)
 
 

@@ -107,7 +107,6 @@ WRITTEN: dict[str, tuple[str, str, tuple[str, str], str, str]] = {
 
 
 def opened(name: str, factory: pytest.TempPathFactory, loras: Path) -> Any:
-    torch.set_num_threads(1)
     return open_checkpoint(checkpoints.cached(factory, getattr(checkpoints, name)), lora_folder=loras)
 
 

@@ -28,7 +28,6 @@ Write = Callable[[str], Path]
 @pytest.fixture
 def folder(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A checkpoint's folder, by the name of what makes it, that a test may change."""
-    torch.set_num_threads(1)
 
     def copied(name: str) -> Path:
         made = checkpoints.cached(tmp_path_factory, getattr(checkpoints, name))

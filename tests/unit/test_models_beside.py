@@ -21,7 +21,6 @@ V = "model:\n  params:\n    parameterization: v\n"
 
 @pytest.fixture
 def mine(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
     return write_original(
         checkpoints.cached(tmp_path_factory, checkpoints.sd1), tmp_path / "mine.safetensors"
     )

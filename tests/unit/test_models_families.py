@@ -44,7 +44,6 @@ NAMES: dict[Build, str] = {
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Build], tuple[Path, Family]]:
-    torch.set_num_threads(1)
 
     @cache
     def open_it(build: Build) -> tuple[Path, Family]:

@@ -38,7 +38,6 @@ Opened = Callable[[Build], tuple[Path, Family]]
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Opened:
-    torch.set_num_threads(1)
 
     @cache
     def open_it(build: Build) -> tuple[Path, Family]:

@@ -19,7 +19,6 @@ from tests.unit.engine_toys import render
 
 @pytest.fixture(autouse=True)
 def inference() -> Iterator[None]:
-    torch.set_num_threads(1)
     with torch.inference_mode():
         yield
 

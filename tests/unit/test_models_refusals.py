@@ -19,7 +19,6 @@ from tests.original import write_original
 @pytest.fixture
 def folder(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that a test may spoil."""
-    torch.set_num_threads(1)
     made = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
     return Path(shutil.copytree(made, tmp_path / "model"))
 

@@ -33,7 +33,6 @@ ALL: tuple[Build, ...] = (
 
 @pytest.fixture(scope="module", params=ALL, ids=lambda build: build.__name__)
 def layouts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    torch.set_num_threads(1)
     folder = checkpoints.cached(tmp_path_factory, request.param)
     file = tmp_path_factory.mktemp(request.param.__name__) / "model.safetensors"
     return folder, write_original(folder, file)

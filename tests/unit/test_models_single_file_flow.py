@@ -43,7 +43,6 @@ def written(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_both_layouts_are_the_same_checkpoint(
     build: Build, vae: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    torch.set_num_threads(1)
     # published SD 3s shift all sizes alike, and Flux from 256 patches on: no file says so
     path = Path(shutil.copytree(checkpoints.cached(tmp_path_factory, build), tmp_path / "folder"))
     folder: Any = open_checkpoint(_unprojected(path))

@@ -21,7 +21,6 @@ from tests.unit.engine_toys import render
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
     return checkpoints.cached(tmp_path_factory, checkpoints.sd1)
 
 

@@ -23,7 +23,6 @@ INK = Lora(name="ink", unet_weight=0.7)
 
 @pytest.fixture(autouse=True)
 def inference() -> Iterator[None]:
-    torch.set_num_threads(1)
     with torch.inference_mode():
         yield
 

@@ -34,7 +34,6 @@ from tests.unit.test_vaes import scaled, vae_of
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint's file, in a folder of models."""
-    torch.set_num_threads(1)
     models = tmp_path_factory.mktemp("models")
     write_original(checkpoints.cached(tmp_path_factory, checkpoints.sd1), models / "mine.safetensors")
     return models

@@ -35,7 +35,6 @@ T = 441.0
 
 @pytest.fixture(scope="module")
 def family(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusion:
-    torch.set_num_threads(1)
     checkpoint = checkpoints.cached(tmp_path_factory, checkpoints.sd1_published)
     folder = tmp_path_factory.mktemp("models")
     write_original(control_net(checkpoint, 3), folder / "edges.safetensors")

@@ -1,14 +1,12 @@
 """A refiner takes over within an image's steps: another checkpoint, in the same engine."""
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from torch import Tensor
 
 from img2img_shared.errors import Refused, Unavailable
@@ -37,14 +35,6 @@ class Inverted(ToyFamily):
 
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         return -super().predict(x, t, conditions)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Soft inpainting: its blend, where its result shows, and its company in a batch."""
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,14 +25,6 @@ SOFT: dict[str, Any] = {"soft_inpainting": True, "denoising_strength": 1.0, "ste
 
 def gradient() -> NDArray[np.float32]:
     return np.tile(np.linspace(0, 1, 8, dtype=np.float32), (8, 1))
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("contrast", [1.0, 4.0, 32.0])
@@ -63,7 +54,6 @@ def test_where_nothing_is_new_an_overflow_is_not_seen() -> None:
     torch.testing.assert_close(blended, kept * 2 / 2.00001, rtol=1e-7, atol=0)
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("sampler", ["Euler a", "DDIM", "DPM adaptive"])
 def test_images_with_and_without_share_calls_and_do_not_notice(
     sampler: str, monkeypatch: pytest.MonkeyPatch

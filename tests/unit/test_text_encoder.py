@@ -30,11 +30,6 @@ LONG = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def model() -> Any:
     return _trained(clip(3))

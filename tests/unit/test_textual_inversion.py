@@ -39,7 +39,6 @@ def vectors(number: int, width: int = 64, seed: int = 1) -> Tensor:
 @pytest.fixture
 def family(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """SD 1.x with textual inversions of every kind of file."""
-    torch.set_num_threads(1)
     folder = tmp_path / "embeddings"
     (folder / "sub").mkdir(parents=True)
     save_file({"emb_params": vectors(3)}, folder / "Three.safetensors")

@@ -19,11 +19,8 @@ from tests import checkpoints
 @pytest.fixture(autouse=True)
 def every_layer_is_a_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(vae, "LARGE", 1)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     with torch.inference_mode():
         yield
-    torch.set_num_threads(threads)
 
 
 def family(factory: pytest.TempPathFactory, **more: object) -> StableDiffusion:

@@ -29,7 +29,6 @@ PREFIX = "first_stage_model."
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``mine`` with VAEs of each kind of file, another one beside it, and TAESD's decoder."""
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("models")
     mine = write_original(checkpoints.cached(tmp_path_factory, checkpoints.sd1), folder / "mine.safetensors")
     own = vae_of(mine)
