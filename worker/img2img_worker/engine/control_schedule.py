@@ -120,7 +120,7 @@ def unit_rows(
     positive: RowControl | RowImagePrompt | None = None
     negative: RowControl | RowImagePrompt | None = None
     if isinstance(network, ImagePromptNetwork):
-        positive, negative = _image_prompts(control, network, sigmas.device)
+        positive, negative = _image_prompts(control, network)
     elif network is not None:
         scales = _scales(unit, network, hires=hires)
         if any(scales):
@@ -205,7 +205,7 @@ def _row(
 
 
 def _image_prompts(
-    control: Control, network: ImagePromptNetwork, device: torch.device
+    control: Control, network: ImagePromptNetwork
 ) -> tuple[RowImagePrompt | None, RowImagePrompt | None]:
     """Of positive and of negative rows; control modes mean nothing to it, as in A1111's extension."""
     unit, adapter = control.unit, network.adapter
@@ -215,7 +215,7 @@ def _image_prompts(
         return None, None
     region = None if control.region is None else Region(torch.from_numpy(control.region))
     pictures = (control.picture, *control.more)
-    pair = network.prompts([to_device(torch.from_numpy(each), device) for each in pictures])
+    pair = network.prompts([torch.from_numpy(each) for each in pictures])
     positive, negative = (RowImagePrompt(prompt=each, weights=weights, region=region) for each in pair)
     return positive, negative
 

@@ -15,6 +15,7 @@ from img2img_shared.errors import Refused
 from img2img_shared.model_folders import files_below
 from img2img_worker.models.checkpoints.infer_config import count
 from img2img_worker.models.checkpoints.weights import assemble, read_component, read_json, read_weights
+from img2img_worker.models.transfer import to_device
 
 #: where ComfyUI has them below a folder of models, and A1111's extension what it has downloaded
 FOLDER = "clip_vision"
@@ -66,10 +67,11 @@ class ClipVision:
     def see(self, picture: Tensor) -> Seen:
         """
         Args:
-            picture: uint8 [side, side, 3], or [side, side, 4] with what it is not to see, 255 there.
+            picture: on the CPU, uint8 [side, side, 3], or [side, side, 4] with 255 where it is not to see it.
         """
-        values = picture.permute(2, 0, 1).float() / 255
-        mean, deviation = (values.new_tensor(each)[:, None, None] for each in (_MEAN, _DEVIATION))
+        values = to_device(picture, self.model.device).permute(2, 0, 1).float() / 255
+        numbers = to_device(torch.tensor([_MEAN, _DEVIATION]), self.model.device)
+        mean, deviation = numbers[:, :, None, None]
         shown = (values[:3] - mean) / deviation
         return self._run(shown * (1 - values[3:]) if len(values) == 4 else shown)
 

@@ -79,12 +79,12 @@ class ImagePromptAdapter:
     def prompts(self, encoder: ClipVision, pictures: Sequence[Tensor]) -> PromptPair:
         """
         Args:
-            pictures: as `encoder` takes them; of several, the mean counts.
+            pictures: on the CPU, as `encoder` takes them; of several, the mean counts.
         """
         digest = blake2b(encoder.key.encode(), digest_size=16)
         nothing = self._remember(digest.digest(), lambda: self._prompt([self._nothing(encoder)]))
         for picture in pictures:
-            digest.update(str(picture.shape).encode() + picture.cpu().numpy().tobytes())
+            digest.update(str(picture.shape).encode() + picture.numpy().tobytes())
         shown = self._remember(
             digest.digest(), lambda: self._prompt([self._tokens(each, encoder) for each in pictures])
         )

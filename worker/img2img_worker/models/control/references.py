@@ -80,7 +80,7 @@ class ReferenceRows:
         whole: bool,
     ) -> Self:
         origins = torch.stack([each.origin for each in members])
-        noises = torch.stack([_noise_of(each) for each in members]).to(origins.device, non_blocking=True)
+        noises = to_device(torch.stack([_noise_of(each) for each in members]), origins.device)
         index = to_device(torch.tensor(places), origins.device)
         if whole:
             origins, noises = (
