@@ -18,7 +18,8 @@ from img2img_producer import AsyncFarm, Picture
 from img2img_shared.picture_texts import read_texts
 from img2img_shared.settings import Settings
 from tests.checkpoints import cached, sd1
-from tests.faults.farm import LEASE, FaultyFarm, ForkServer, eventually, picture
+from tests.eventually import eventually
+from tests.faults.farm import LEASE, FaultyFarm, ForkServer, picture
 from tests.integration.gateway import Gateway
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

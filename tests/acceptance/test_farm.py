@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from img2img_producer import Picture
 from img2img_shared.picture_texts import read_texts
 from img2img_worker.models.adapters.lora_file import short_hash
-from tests.faults.farm import FaultyFarm, eventually, picture
+from tests.eventually import eventually
+from tests.faults.farm import FaultyFarm, picture
 
 #: one job of each kind: what a picture is made of must not depend on the others
 JOBS: list[dict[str, Any]] = [

@@ -4,7 +4,8 @@ import io
 
 from PIL import Image
 
-from tests.faults.farm import FaultyFarm, eventually
+from tests.eventually import eventually
+from tests.faults.farm import FaultyFarm
 
 
 def test_an_image_is_seen_while_a_worker_renders_it(farm: FaultyFarm) -> None:

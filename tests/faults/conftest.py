@@ -23,7 +23,7 @@ class Row:
 
 
 class Account:
-    """Checks what every fault must leave behind, and fake_worker over the table's rows."""
+    """Checks what every fault must leave behind, and hands over the table's rows."""
 
     def __init__(self, record: Callable[[Row], None]) -> None:
         self._record = record

@@ -6,7 +6,7 @@ import threading
 from functools import partial
 from typing import Any, Self
 
-from tests.faults.farm import eventually
+from tests.eventually import eventually
 from tests.servers import RedisServer, Sentinel, free_port, raw_client
 
 

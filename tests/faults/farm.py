@@ -9,9 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,33 +18,17 @@ import redis
 from PIL import Image
 
 from img2img_producer import Farm
-from img2img_shared.errors import Unavailable
 from img2img_shared.job import ImageState
 from img2img_shared.ledger.connect import connect
 from img2img_shared.records import Event, ImageStatus, JobStatus
 from img2img_shared.settings import Settings
+from tests.eventually import PATIENCE, eventually
 from tests.processes import ended_unless_ready
 from tests.servers import raw_client, server_program
 
 #: seconds: short, so that tests are; the farm's guarantee is in leases, not in seconds
 LEASE = 2.0
-#: seconds until a test gives up waiting; generous, since machines are slow at times
-PATIENCE = 240.0
 ROOT = Path(__file__).parents[2]
-
-
-def eventually(what: str, check: Callable[[], Any], patience: float = PATIENCE) -> Any:
-    """What `check` gives as soon as it is true; fails the test after `patience` seconds."""
-    end = time.monotonic() + patience
-    while True:
-        try:
-            found = check()
-        except Unavailable:
-            found = None
-        if found:
-            return found
-        assert time.monotonic() < end, f"still not so after {patience} s: {what}"
-        time.sleep(0.01)
 
 
 def picture(number: int, size: int = 64) -> bytes:

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 from img2img_worker.farm.broken import BROKEN
+from tests.eventually import eventually
 from tests.faults.conftest import Account
-from tests.faults.farm import FaultyFarm, Worker, eventually, picture
+from tests.faults.farm import FaultyFarm, Worker, picture
 
 
 def trouble(farm: FaultyFarm) -> str | None:

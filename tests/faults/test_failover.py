@@ -10,9 +10,10 @@ from img2img_shared.ledger import Ledger, connect
 from img2img_shared.ledger.event_tail import EventTail
 from img2img_shared.records import Event
 from tests.checkpoints import cached, sd1
+from tests.eventually import eventually
 from tests.faults.conftest import Account
 from tests.faults.failover import OneAddress, ThreeSentinels
-from tests.faults.farm import FaultyFarm, ForkServer, eventually
+from tests.faults.farm import FaultyFarm, ForkServer
 from tests.integration.gateway import Gateway
 from tests.integration.ledger_helpers import a_job
 

@@ -1,7 +1,8 @@
 """The user's hand on a large job while it runs."""
 
+from tests.eventually import eventually
 from tests.faults.conftest import Account
-from tests.faults.farm import FaultyFarm, eventually
+from tests.faults.farm import FaultyFarm
 
 MANY = 10_000
 

@@ -13,8 +13,9 @@ from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.ledger.inversion_names import InversionNames
 from img2img_shared.picture_texts import read_texts
 from tests import upscalers
+from tests.eventually import eventually
 from tests.faults.conftest import Account
-from tests.faults.farm import FaultyFarm, eventually, picture
+from tests.faults.farm import FaultyFarm, picture
 from tests.unit.control_files import control_net, write_original
 from tests.unit.loras import UNET, write_kohya
 

@@ -6,8 +6,9 @@ import resource
 
 from PIL import Image
 
+from tests.eventually import eventually
 from tests.faults.conftest import Account
-from tests.faults.farm import FaultyFarm, eventually, memory_of, picture
+from tests.faults.farm import FaultyFarm, memory_of, picture
 
 #: several images share a model call, as on a GPU
 BATCHED = {"IMG2IMG_DETERMINISTIC": "false"}

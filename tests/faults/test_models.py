@@ -3,8 +3,9 @@
 import shutil
 import signal
 
+from tests.eventually import eventually
 from tests.faults.conftest import Account
-from tests.faults.farm import FaultyFarm, eventually
+from tests.faults.farm import FaultyFarm
 
 
 def test_who_dies_while_it_loads_a_model_leaves_it_to_another(farm: FaultyFarm, account: Account) -> None:

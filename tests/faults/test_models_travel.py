@@ -13,8 +13,9 @@ from PIL import Image
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from tests.checkpoints import cached, sd1_published
+from tests.eventually import eventually
 from tests.faults.conftest import Account
-from tests.faults.farm import FaultyFarm, ForkServer, eventually
+from tests.faults.farm import FaultyFarm, ForkServer
 from tests.original import write_original
 from tests.s3 import S3Server
 from tests.unit import loras

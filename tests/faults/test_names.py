@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.checkpoints import cached, sd1
+from tests.eventually import eventually
 from tests.faults.conftest import Account
-from tests.faults.farm import FaultyFarm, ForkServer, eventually
+from tests.faults.farm import FaultyFarm, ForkServer
 from tests.faults.fault_injection import names
 from tests.faults.proxy import FaultyStore
 from tests.integration.gateway import Gateway

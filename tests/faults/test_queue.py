@@ -10,8 +10,9 @@ import pytest
 
 from img2img_shared.ledger.keys import queue_key, queue_name
 from img2img_shared.queue import celery_app
+from tests.eventually import eventually
 from tests.faults.conftest import Account
-from tests.faults.farm import FaultyFarm, Worker, eventually
+from tests.faults.farm import FaultyFarm, Worker
 
 
 def queue_of(farm: FaultyFarm) -> str:

@@ -9,8 +9,9 @@ import pytest
 from img2img_shared.errors import Unavailable
 from img2img_shared.job import Job, inputs_key
 from img2img_shared.params import Params
+from tests.eventually import eventually
 from tests.faults.conftest import Account
-from tests.faults.farm import LEASE, FaultyFarm, eventually
+from tests.faults.farm import LEASE, FaultyFarm
 from tests.submits import after_pages
 
 

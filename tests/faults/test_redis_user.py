@@ -9,8 +9,9 @@ from img2img_gateway.api_keys import ApiKeys
 from img2img_shared.ledger import connect
 from img2img_shared.store import Store
 from tests.checkpoints import cached, sd1
+from tests.eventually import eventually
 from tests.faults.conftest import Account
-from tests.faults.farm import FaultyFarm, ForkServer, eventually
+from tests.faults.farm import FaultyFarm, ForkServer
 from tests.integration.gateway import Gateway, picture
 from tests.servers import RedisServer, Sentinel, raw_client
 

@@ -9,8 +9,9 @@ import pytest
 from img2img_shared.errors import StoreError
 from img2img_shared.store import Store
 from tests.checkpoints import cached, sd1
+from tests.eventually import eventually
 from tests.faults.conftest import Account
-from tests.faults.farm import FaultyFarm, ForkServer, eventually
+from tests.faults.farm import FaultyFarm, ForkServer
 from tests.faults.proxy import ERRORS, FaultyStore
 from tests.s3 import S3Server
 

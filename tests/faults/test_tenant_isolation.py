@@ -12,8 +12,9 @@ import pytest
 from img2img_producer import Farm
 from img2img_shared.errors import NotFound, Refused
 from img2img_shared.job import JobState
+from tests.eventually import eventually
 from tests.faults.conftest import Account
-from tests.faults.farm import ROOT, FaultyFarm, eventually, picture
+from tests.faults.farm import ROOT, FaultyFarm, picture
 
 FORGED = "2026-01-01 00:00:00,000 INFO    forged"
 TEXTS = {

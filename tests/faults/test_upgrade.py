@@ -10,8 +10,9 @@ from img2img_shared import wire
 from img2img_shared.errors import WireError
 from img2img_shared.job import JobState
 from img2img_shared.wire import VERSION, decode_inputs, decode_job
+from tests.eventually import eventually
 from tests.faults.conftest import Account
-from tests.faults.farm import FaultyFarm, eventually
+from tests.faults.farm import FaultyFarm
 from tests.faults.record import MODEL
 
 #: written by record.py with the first release

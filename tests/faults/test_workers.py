@@ -14,8 +14,9 @@ from img2img_shared.records import Event
 from img2img_worker.farm.broken import BROKEN
 from img2img_worker.farm.celery_worker import n_threads
 from img2img_worker.farm.tiles_recipe import MOST_TILES_OF_ONE
+from tests.eventually import eventually
 from tests.faults.conftest import Account
-from tests.faults.farm import FaultyFarm, Worker, eventually, picture
+from tests.faults.farm import FaultyFarm, Worker, picture
 from tests.faults.fault_injection import PHASES
 
 

@@ -1,4 +1,4 @@
-"""A gateway that listens, and fake_worker that do a worker's part by its real protocol, without rendering."""
+"""A gateway that listens, and a fake worker that speaks a worker's real protocol without rendering."""
 
 import asyncio
 import io
@@ -26,6 +26,7 @@ from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
 from img2img_worker.pictures.infotext import infotext
 from img2img_worker.pictures.picture_file import encode_picture
+from tests.eventually import eventually
 
 #: seconds until a test gives up waiting
 PATIENCE = 120.0
@@ -39,15 +40,6 @@ def picture(number: int = 0, size: int = 64) -> bytes:
     data = io.BytesIO()
     Image.new("RGB", (size, size), (number % 256, number // 256 % 256, 90)).save(data, "PNG")
     return data.getvalue()
-
-
-def eventually(what: str, check: Callable[[], Any]) -> Any:
-    """What `check` gives as soon as it is true."""
-    end = time.monotonic() + PATIENCE
-    while not (found := check()):
-        assert time.monotonic() < end, f"still not so: {what}"
-        time.sleep(0.02)
-    return found
 
 
 class Gateway:

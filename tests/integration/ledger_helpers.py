@@ -1,7 +1,6 @@
 """What tests of the ledger on a real Redis have in common."""
 
 from collections.abc import Callable
-from time import monotonic, sleep
 from typing import Any
 
 from img2img_shared.job import Job
@@ -37,13 +36,6 @@ def die(ledger: Ledger, raw: Any, claim: Claim) -> ExpiredLeases | None:
     """The worker of `claim` is not heard of for longer than a lease."""
     run_out(raw, claim)
     return ledger.take_back(MODEL, "janitor")
-
-
-def eventually(holds: Callable[[], bool], patience: float = 120.0) -> None:
-    until = monotonic() + patience
-    while not holds():
-        assert monotonic() < until, "it never came to hold"
-        sleep(0.01)
 
 
 def due(raw: Any) -> None:

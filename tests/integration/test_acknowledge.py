@@ -15,7 +15,8 @@ from img2img_producer.cli import app as cli
 from img2img_shared.errors import NotFound, Refused, Unavailable
 from img2img_shared.job import result_key
 from img2img_shared.settings import Acknowledge, Settings
-from tests.integration.gateway import FakeWorker, eventually, picture
+from tests.eventually import eventually
+from tests.integration.gateway import FakeWorker, picture
 from tests.servers import RedisServer, raw_client
 
 

@@ -7,8 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.ledger import connect
 from img2img_shared.settings import Settings
 from img2img_worker.models.checkpoints.catalog import DEMO
+from tests.eventually import eventually
 from tests.processes import running
 from tests.servers import RedisServer, raw_client
 
@@ -43,7 +43,9 @@ def test_a_server_whose_disk_is_full_is_not_waited_for(tmp_path: Path) -> None:
             disk.rmdir()
             client.set("a", "b")
             client.bgsave()
-            eventually(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+            eventually(
+                "the disk is full", lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err"
+            )
             with pytest.raises(redis.ResponseError, match="MISCONF"):
                 client.ping()
         assert embedded_server.answers(server.folder / "redis.sock")
@@ -60,7 +62,7 @@ def test_who_waits_hears_once_that_the_disk_is_full_and_once_that_it_is_not(
         shutil.rmtree(tmp_path / "redis")  # where it cannot write any more
         client.config_set("save", "3600 1")
         client.bgsave()
-        eventually(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+        eventually("it cannot save", lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
         for _ in range(3):
             farm.supervise("m", lambda: False)
         client.config_set("stop-writes-on-bgsave-error", "no")
@@ -105,15 +107,6 @@ def server_pid(url: str) -> int:
         return int(client.info("server")["process_id"])
 
 
-def eventually(check: Callable[[], bool]) -> bool:
-    end = time.monotonic() + 60
-    while not check():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def test_a_farm_with_nothing_configured_takes_jobs_and_keeps_them(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, redis_url=None, store_url=None)
     with EmbeddedFarm(settings) as embedded, Farm(embedded.redis_url, embedded.store_url) as farm:
@@ -143,7 +136,7 @@ def test_the_server_ends_with_a_program_however_that_ends(tmp_path: Path, how: s
         assert answers(url)
         program.send_signal(how)
         program.communicate()
-    assert eventually(lambda: not answers(url))
+    eventually("it has ended", lambda: not answers(url))
 
 
 def test_ctrl_c_in_the_terminal_reaches_the_program_not_its_server(tmp_path: Path) -> None:
@@ -157,7 +150,7 @@ def test_a_server_whose_supervisor_was_killed_is_not_left_behind(tmp_path: Path)
         pid = server_pid(embedded.redis_url)
         supervisor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(supervisor, signal.SIGKILL)
-        assert eventually(lambda: not answers(embedded.redis_url))
+        eventually("it has ended", lambda: not answers(embedded.redis_url))
         with pytest.raises(Unavailable, match="embedded Redis has ended"):
             embedded.supervise("m", lambda: False)
     with EmbeddedFarm(Settings(data_dir=tmp_path)) as again:

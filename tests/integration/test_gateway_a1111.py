@@ -26,7 +26,8 @@ from img2img_shared.param_fields import SOFT_FIELDS
 from img2img_shared.samplers import SAMPLERS, SCHEDULERS
 from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
-from tests.integration.gateway import Callers, FakeWorker, Gateway, eventually, picture
+from tests.eventually import eventually
+from tests.integration.gateway import Callers, FakeWorker, Gateway, picture
 
 SMALL = {"width": 64, "height": 64, "steps": 4}
 GATEWAY = {"keep_alive": 0.3}

@@ -24,7 +24,8 @@ from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.ledger import FarmRedis
 from img2img_shared.ledger.reservations import Reservations
 from img2img_shared.store import Store
-from tests.integration.gateway import PATIENCE, FakeWorker, Gateway, eventually, picture
+from tests.eventually import eventually
+from tests.integration.gateway import PATIENCE, FakeWorker, Gateway, picture
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from img2img_gateway.app import create_app
 from img2img_gateway.gateway_errors import Problem
 from img2img_shared.ledger import FarmRedis
 from img2img_shared.store import Store
-from tests.integration.gateway import PATIENCE, FakeWorker, Gateway, eventually, picture
+from tests.eventually import eventually
+from tests.integration.gateway import PATIENCE, FakeWorker, Gateway, picture
 from tests.servers import RedisServer
 
 PAPERS = {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}

@@ -21,8 +21,9 @@ from img2img_shared.ledger.connect import connect
 from img2img_shared.picture_texts import read_texts
 from img2img_shared.refusals import TOLD
 from img2img_shared.store import Store
+from tests.eventually import eventually
 from tests.faults.farm import memory_of
-from tests.integration.gateway import PATIENCE, Callers, FakeWorker, eventually
+from tests.integration.gateway import PATIENCE, Callers, FakeWorker
 from tests.integration.test_gateway_process import command
 from tests.plain_png import plain_png
 from tests.processes import ended_unless_ready

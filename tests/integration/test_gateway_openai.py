@@ -17,7 +17,8 @@ from img2img_shared.job import Job
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.params import Params
 from img2img_shared.records import WorkerInfo
-from tests.integration.gateway import PATIENCE, Callers, FakeWorker, Gateway, eventually, picture
+from tests.eventually import eventually
+from tests.integration.gateway import PATIENCE, Callers, FakeWorker, Gateway, picture
 
 SMALL = {"width": 64, "height": 64, "steps": 4, "seed": 1}
 

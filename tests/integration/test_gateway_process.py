@@ -17,7 +17,8 @@ from img2img_gateway.app import create_app
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.serve import listen
 from img2img_shared.errors import Refused
-from tests.integration.gateway import PATIENCE, FakeWorker, eventually, picture
+from tests.eventually import eventually
+from tests.integration.gateway import PATIENCE, FakeWorker, picture
 from tests.processes import ended_unless_ready
 from tests.servers import free_port, scraped
 

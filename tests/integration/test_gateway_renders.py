@@ -21,7 +21,8 @@ from img2img_worker.models.upscalers.upscalers import Upscalers
 from img2img_worker.pictures.upscale import upscale
 from tests import upscalers as tiny_upscalers
 from tests.checkpoints import cached, sd1
-from tests.faults.farm import LEASE, FaultyFarm, ForkServer, eventually, picture
+from tests.eventually import eventually
+from tests.faults.farm import LEASE, FaultyFarm, ForkServer, picture
 from tests.integration.gateway import Gateway
 from tests.servers import free_port, scraped
 from tests.unit.control_files import control_net, write_original

@@ -18,7 +18,8 @@ from img2img_shared.farm import job_filter
 from img2img_shared.job import PAGE, inputs_key, result_key
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.wire import decode_inputs
-from tests.integration.gateway import PATIENCE, FakeWorker, Gateway, eventually, picture
+from tests.eventually import eventually
+from tests.integration.gateway import PATIENCE, FakeWorker, Gateway, picture
 
 SMALL = {"width": 64, "height": 64, "steps": 4, "seed": 1}
 

@@ -14,7 +14,8 @@ from img2img_gateway.thumbnailer import KEPT, LARGEST
 from img2img_shared.ledger import FarmRedis
 from img2img_shared.records import WorkerOrder, WorkerReport
 from img2img_shared.store import Store
-from tests.integration.gateway import FakeWorker, Gateway, eventually, picture
+from tests.eventually import eventually
+from tests.integration.gateway import FakeWorker, Gateway, picture
 
 
 def uploaded(gateway: Gateway, *files: tuple[str, bytes], **form: str) -> str:

@@ -30,7 +30,8 @@ from img2img_gateway.webhook_request import post
 from img2img_gateway.webhook_targets import find_target, is_public
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.ledger.connect import FarmRedis, Word
-from tests.integration.gateway import FakeWorker, Gateway, eventually, picture
+from tests.eventually import eventually
+from tests.integration.gateway import FakeWorker, Gateway, picture
 from tests.servers import RedisServer, raw_client
 
 GATEWAY: dict[str, Any] = {"webhook_private": True}

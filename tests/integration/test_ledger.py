@@ -12,18 +12,8 @@ from img2img_shared.job import ImageState, JobState
 from img2img_shared.ledger import FarmRedis, Ledger, connect
 from img2img_shared.records import Claim, ExpiredLeases, WorkerInfo
 from img2img_shared.wire import VERSION, encode_job
-from tests.integration.ledger_helpers import (
-    FARM,
-    MODEL,
-    Take,
-    a_job,
-    die,
-    due,
-    eventually,
-    run_out,
-    taken,
-    tick,
-)
+from tests.eventually import eventually
+from tests.integration.ledger_helpers import FARM, MODEL, Take, a_job, die, due, run_out, taken, tick
 
 # Submitting.
 
@@ -343,7 +333,7 @@ def test_who_had_trouble_gets_the_image_again_where_nobody_else_came(
         claims.extend(filter(None, [take()]))
         return bool(claims)
 
-    eventually(taken_again)
+    eventually("it is taken again", taken_again)
     assert claims[0].attempt == 2
 
 
@@ -414,7 +404,7 @@ def test_a_finished_job_is_forgotten_with_all_its_keys(farm_redis: FarmRedis, ra
     ledger.fail(taken(take), "no")
     ledger.finish(taken(take))
     with pytest.raises(NotFound):
-        eventually(lambda: not ledger.status("job-0000", "default"))
+        eventually("it is forgotten", lambda: not ledger.status("job-0000", "default"))
     assert ledger.jobs("default") == []
     of_the_model = {f"{FARM}:model:{part}:{MODEL}" for part in ("tick", "janitor", "floor")}
     of_the_tenant = {f"{FARM}:changed:default", f"{FARM}:submitted:default"}  # for an hour; the last 100
@@ -436,7 +426,7 @@ def test_the_lease_of_a_silent_worker_runs_out_by_itself(farm_redis: FarmRedis) 
         swept.append(ledger.take_back(MODEL, "janitor"))
         return ExpiredLeases(suspects=1) in swept
 
-    eventually(suspected)
+    eventually("it is a suspect", suspected)
     assert not ledger.finish(silent)
     assert ledger.images("job-0000", "default")[0].state is ImageState.PENDING
 
@@ -760,7 +750,7 @@ def test_a_worker_that_leaves_is_not_listed_any_more(farm_redis: FarmRedis) -> N
 def test_a_worker_that_does_not_beat_is_not_listed_for_long(farm_redis: FarmRedis) -> None:
     ledger = Ledger(farm_redis, lease=0.1)
     ledger.beat(WorkerInfo(id="w", model=MODEL, device="cpu", slots=1))
-    eventually(lambda: ledger.workers() == [])
+    eventually("it is not listed", lambda: ledger.workers() == [])
 
 
 # A model's name stands for one checkpoint.

@@ -14,7 +14,7 @@ from img2img_shared.farm.store_janitor import Cleaned
 from img2img_shared.ledger import FarmRedis
 from img2img_shared.records import WorkerInfo, WorkerOrder
 from img2img_shared.store import Store
-from tests.faults.farm import eventually
+from tests.eventually import eventually
 from tests.integration.gateway import FakeWorker, Gateway, picture
 from tests.integration.test_pushed_models import GATEWAY, SMALL, _keys, direct, farm, through_gateway
 

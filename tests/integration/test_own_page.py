@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.integration.gateway import eventually
+from tests.eventually import eventually
 from tests.processes import running
 from tests.servers import free_port
 

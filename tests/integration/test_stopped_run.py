@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.gateway import eventually
+from tests.eventually import eventually
 from tests.processes import running
 from tests.reaper import marked
 

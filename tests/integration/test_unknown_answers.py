@@ -22,7 +22,8 @@ from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.params import Params
 from img2img_shared.records import WorkerInfo
 from img2img_shared.settings import Settings
-from tests.integration.gateway import FakeWorker, Gateway, eventually, picture
+from tests.eventually import eventually
+from tests.integration.gateway import FakeWorker, Gateway, picture
 from tests.servers import RedisServer
 from tests.submits import after_pages
 

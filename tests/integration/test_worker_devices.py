@@ -11,7 +11,8 @@ import pytest
 from img2img_producer import Farm, Picture
 from img2img_shared.settings import Settings
 from tests.checkpoints import cached, sd1
-from tests.integration.gateway import eventually, picture
+from tests.eventually import eventually
+from tests.integration.gateway import picture
 
 
 def test_one_command_serves_all(

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from tests.faults.farm import LEASE, FaultyFarm, ForkServer, eventually
+from tests.eventually import eventually
+from tests.faults.farm import LEASE, FaultyFarm, ForkServer
 from tests.integration.gateway import Gateway
 from tests.page.browser import Visit, chromium
 from tests.servers import raw_client

@@ -14,7 +14,8 @@ from img2img_producer import Picture
 from img2img_shared.errors import NotFound
 from img2img_shared.job import JobState
 from img2img_shared.picture_texts import read_texts
-from tests.faults.farm import FaultyFarm, eventually, picture
+from tests.eventually import eventually
+from tests.faults.farm import FaultyFarm, picture
 from tests.page.browser import DESK, PHONE, Visit, check_accessible, check_fits
 
 SMALL: dict[str, Any] = {"model": "demo", "steps": 2, "width": 64, "height": 64, "seed": 7}

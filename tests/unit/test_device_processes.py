@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from img2img_worker.farm.device_processes import REFUSED
-from tests.integration.gateway import eventually
+from tests.eventually import eventually
 
 #: runs what is tested, for a child that notes its number and environment, and ends as its orders say
 PROGRAM = """

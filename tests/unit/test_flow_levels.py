@@ -46,7 +46,7 @@ def test_views_of_a_flow_tell_exact_timesteps_too() -> None:
 
 @pytest.mark.parametrize("scheduler", ["Uniform", "Simple", "Karras", "Exponential", "SGM Uniform", "Beta"])
 def test_schedules_are_a1111s_over_the_shares_of_noise(scheduler: str) -> None:
-    """A1111's SD 3 fake_worker its 1000 shares to k-diffusion as if they were sigmas."""
+    """A1111's SD 3 hands its 1000 shares to k-diffusion as if they were sigmas."""
     shares = 3 * np.arange(1, 1001) / (1000 + 2 * np.arange(1, 1001))
     n = 10
     ramp = np.linspace(0, 1, n)

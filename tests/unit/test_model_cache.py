@@ -20,7 +20,8 @@ from img2img_shared.pushed_models.pushed_model import ModelKind, PushedModel
 from img2img_shared.pushed_models.upload import hash_of, send
 from img2img_shared.store import Store
 from img2img_worker.farm.travel.model_cache import ModelCache, NoRoom
-from tests.faults.farm import ROOT, eventually
+from tests.eventually import eventually
+from tests.faults.farm import ROOT
 
 PART, PIECE = 1000, 300
 #: bytes of every file here: three parts, of which the last is not full

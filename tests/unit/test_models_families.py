@@ -24,7 +24,7 @@ from tests.checkpoints import embedded
 from tests.original import write_original
 from tests.unit.mean_only import mean_only
 
-# diffusers' scheduler fake_worker numpy a tensor in a way that numpy 2 warns of
+# diffusers' scheduler hands numpy a tensor in a way that numpy 2 warns of
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 PROMPT, NEGATIVE = "the red cat", "a dog"

@@ -13,7 +13,7 @@ from img2img_worker.sampling.plan import Plan, compile_plan
 from img2img_worker.sampling.plan_key import PlanKey
 from tests.unit.sampling_reference import Latent
 
-# diffusers fake_worker tensors to numpy in a way that numpy 2 warns about
+# diffusers hands tensors to numpy in a way that numpy 2 warns about
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 TRAINED = {

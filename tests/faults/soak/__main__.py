@@ -26,7 +26,8 @@ from img2img_gateway.api_keys import ApiKeys
 from img2img_shared.ledger.connect import connect
 from img2img_shared.store import Store
 from tests.checkpoints import sd1
-from tests.faults.farm import FaultyFarm, ForkServer, Server, eventually, memory_of
+from tests.eventually import eventually
+from tests.faults.farm import FaultyFarm, ForkServer, Server, memory_of
 from tests.faults.soak.alone import Alone
 from tests.faults.soak.clients import Account, Client, PythonClient, SynchronousClient, UploadClient
 from tests.faults.soak.gateways import Gateway

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.faults.farm import LEASE, FaultyFarm, eventually
+from tests.eventually import eventually
+from tests.faults.farm import LEASE, FaultyFarm
 from tests.servers import free_port
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from img2img_shared.errors import StoreError
 from img2img_shared.job import ImageState, JobState
 from img2img_shared.records import JobStatus
-from tests.faults.farm import FaultyFarm, eventually
+from tests.eventually import eventually
+from tests.faults.farm import FaultyFarm
 from tests.faults.soak.alone import Alone, Outcome, pixels
 from tests.faults.soak.clients import Account, Acknowledged
 from tests.faults.soak.recipes import Recipe
