@@ -32,11 +32,21 @@ def refused(*units: Any) -> str:
 
 def test_a_unit_is_read_as_it_was_sent_and_its_pictures_by_their_roles() -> None:
     unit = {**UNIT, "image": "aaaa", "mask": "bbbb", "effective_region_mask": "cccc", "weight": 0.5}
-    found, warnings = sent({"enabled": False}, {"module": "nonsense"}, unit, name="ControlNet")
+    found, warnings = sent({}, {"enabled": False, "module": "nonsense"}, unit, name="ControlNet")
     (read,) = found.units
     assert (read.model, read.weight, read.save_detected_map) == ("some network", 0.5, True)
     assert found.pictures == {"control/0": "aaaa", "control/0/mask": "bbbb", "control/0/region": "cccc"}
     assert warnings == []
+
+
+@pytest.mark.parametrize("unit", [{"model": "some network"}, {"module": "canny", "image": "aaaa"}])
+def test_a_unit_that_nobody_switched_on_is_warned_of(unit: dict[str, str]) -> None:
+    found, warnings = sent(unit, {"module": "none", "model": "None"}, {**unit, "enabled": False})
+    assert found.units == ()
+    (warning,) = warnings
+    assert warning.startswith("alwayson_scripts.controlnet.args[0]: it is off")
+    with pytest.raises(Refused, match="enabled"):
+        sent(unit, strict=True)
 
 
 @pytest.mark.parametrize(

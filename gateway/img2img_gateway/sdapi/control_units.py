@@ -131,6 +131,9 @@ def control_units(request: RenderRequest, lenient: Leniency) -> SentUnits:
         for number, sent in enumerate(_arguments(name, given)):
             where = f"alwayson_scripts.{name}.args[{number}]"
             if not isinstance(sent, dict) or not sent.get("enabled"):
+                if isinstance(sent, dict) and "enabled" not in sent and _asks(sent):
+                    why = 'it is off, as in the extension; send "enabled": true with it'
+                    lenient.set_aside(where, Summary("a unit without enabled"), why)
                 continue
             if number >= MOST:
                 lenient.set_aside(where, "a unit", f"only the first {MOST} units count, as in A1111")
@@ -140,6 +143,11 @@ def control_units(request: RenderRequest, lenient: Leniency) -> SentUnits:
                 units.append(unit)
     sent_pictures = {role: picture for role, picture in pictures.items() if picture}
     return SentUnits(units=tuple(units), pictures=sent_pictures)
+
+
+def _asks(sent: Mapping[str, Any]) -> bool:
+    """Whether a unit names a network or a preprocessor."""
+    return any(str(sent.get(name) or "none").lower() != "none" for name in ("module", "model"))
 
 
 def _arguments(name: str, given: Any) -> list[Any]:
