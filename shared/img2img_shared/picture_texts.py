@@ -4,6 +4,8 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+from img2img_shared.novelai import novelai_infotext
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 #: chunks of a PNG that hold texts
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf")
@@ -22,11 +24,15 @@ _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
 def read_texts(data: bytes) -> dict[str, str]:
     """The texts in a picture's file: a PNG's by their keywords, EXIF's comment as "parameters".
 
+    As in A1111, what NovelAI wrote is there as "parameters" too.
     A PNG's texts are limited in their total size: from the first one beyond that on, they are left out.
     """
     if data.startswith(_PNG):
         found = dict(_png_texts(data))
         exif = next((chunk for kind, chunk in _chunks(data) if kind == b"eXIf"), None)
+        size = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+        if text := novelai_infotext(found, *size):
+            found["parameters"] = text
     else:
         found = {}
         exif = _exif(data)
