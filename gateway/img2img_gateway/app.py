@@ -88,7 +88,7 @@ def create_app(settings: GatewaySettings | None = None, farm: AsyncFarm | None =
     )
     app.add_middleware(CountRequests)
     app.add_middleware(_NoSniffing)
-    app.add_middleware(_NoTrailingSlash)  # the outermost: it hands on another scope than it was given
+    app.add_middleware(_NoSpareSlashes)  # the outermost: it hands on another scope than it was given
     return app
 
 
@@ -158,13 +158,17 @@ class _NoSniffing:
         await self._app(scope, receive, send_marked)
 
 
-class _NoTrailingSlash:
-    """Middleware: ignores a slash at the end of a path; A1111's clients write both."""
+class _NoSpareSlashes:
+    """Middleware: ignores a slash at the end of a path, and all but one at its beginning.
+
+    A1111's clients write both ends; "//sdapi/v1/options" is what most make of an address like
+    "http://farm:7860/".
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and len(scope["path"]) > 1:
-            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
+            scope = {**scope, "path": "/" + scope["path"].strip("/")}
         await self._app(scope, receive, send)

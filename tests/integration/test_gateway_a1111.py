@@ -13,6 +13,7 @@ import httpx
 import pytest
 import webuiapi
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from img2img_gateway.async_farm import THREADS
 from img2img_gateway.sdapi.unavailable import REASONS
@@ -35,6 +36,15 @@ GATEWAY = {"keep_alive": 0.3}
 
 def encoded(number: int = 0) -> str:
     return base64.b64encode(picture(number)).decode()
+
+
+def with_texts(**texts: str) -> str:
+    """A PNG with texts, in base64."""
+    chunks, data = PngInfo(), io.BytesIO()
+    for name, text in texts.items():
+        chunks.add_text(name, text)
+    Image.new("RGB", (24, 16)).save(data, "PNG", pnginfo=chunks)
+    return base64.b64encode(data.getvalue()).decode()
 
 
 @pytest.fixture
@@ -1184,6 +1194,33 @@ def test_png_info_of_a_plain_picture_is_empty(gateway: Gateway) -> None:
     assert (told["info"], told["items"], told["parameters"]["Prompt"]) == ("", {}, "")
 
 
+@pytest.mark.parametrize(
+    ("sampler", "meant"), [("k_euler_ancestral", "Euler a"), ("ddim", "DDIM"), ("k_new", "Euler a")]
+)
+def test_png_info_reads_novelais_texts_as_a1111(gateway: Gateway, sampler: str, meant: str) -> None:
+    comment = {"steps": 28, "sampler": sampler, "seed": 3, "strength": 0.7, "scale": 11.0, "uc": "a dog"}
+    texts = {"Software": "NovelAI", "Description": "a {cat}", "Comment": json.dumps(comment)}
+    told = gateway.http.post("/sdapi/v1/png-info", json={"image": with_texts(**texts)}).json()
+    assert told["info"] == (
+        f"a {{cat}}\nNegative prompt: a dog\nSteps: 28, Sampler: {meant}, CFG scale: 11.0, Seed: 3, "
+        "Size: 24x16, Clip skip: 2, ENSD: 31337"
+    )
+    assert told["items"] == texts
+
+
+@pytest.mark.parametrize("comment", ["[" * 100_000, "[]", "{}", "nothing"])
+def test_png_info_of_broken_texts_of_novelai_is_empty(gateway: Gateway, comment: str) -> None:
+    image = with_texts(Software="NovelAI", Description="a cat", Comment=comment)
+    assert gateway.http.post("/sdapi/v1/png-info", json={"image": image}).json()["info"] == ""
+
+
+def test_png_info_of_novelai_may_have_half_a_character(gateway: Gateway) -> None:
+    comment = {"steps": 28, "sampler": "ddim", "seed": 3, "scale": 11, "uc": "a \ud83d"}
+    image = with_texts(Software="NovelAI", Description="a cat", Comment=json.dumps(comment))
+    info = gateway.http.post("/sdapi/v1/png-info", json={"image": image}).json()["info"]
+    assert info.splitlines()[1] == "Negative prompt: a ?"
+
+
 @pytest.mark.parametrize("path", ["/sdapi/v1/png-info", "/v1/infotext"])
 def test_the_text_of_what_is_no_picture_is_refused(gateway: Gateway, path: str) -> None:
     answer = gateway.http.post(path, json={"image": base64.b64encode(b"a plain text").decode()})
@@ -1219,6 +1256,12 @@ def test_every_list_answers_with_and_without_a_slash(gateway: Gateway, name: str
     answer = gateway.http.get(f"/sdapi/v1/{name}{slash}")
     assert answer.status_code == 200
     assert isinstance(answer.json(), list | dict)
+
+
+def test_an_address_with_a_slash_at_its_end_is_the_same(gateway: Gateway) -> None:
+    answer = httpx.get(f"{gateway.url}//sdapi/v1/options")
+    assert answer.status_code == 200
+    assert answer.json() == gateway.http.get("/sdapi/v1/options").json()
 
 
 def test_ping_answers(gateway: Gateway) -> None:
