@@ -82,6 +82,11 @@ class Checkpoint:
         return checkpoint_name(text.replace("\\", "/")).casefold() == self.name.casefold()
 
 
+def is_hash(wanted: str) -> bool:
+    """Whether a text may be the hash of a checkpoint, long or short."""
+    return len(wanted) in (_SHORT, 64) and set(wanted.lower()) <= set("0123456789abcdef")
+
+
 def find_checkpoint(wanted: str, known: Iterable[Checkpoint]) -> Checkpoint | None:
     """The checkpoint that `wanted` means; None if it is none of `known`.
 

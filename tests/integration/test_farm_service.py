@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from img2img_shared.checkpoints import sha256_of
 from img2img_shared.errors import Refused
 from img2img_shared.farm.service import FarmService
 from img2img_shared.farm.submission import Upload
@@ -36,6 +37,14 @@ def test_a_checkpoint_of_an_embedded_farm_is_one_by_its_path_and_by_its_name(tmp
         assert farm.models() == sorted(["demo", "other", path])
         assert farm.name_of("tiny") == farm.name_of("tiny.safetensors") == path
         assert farm.name_of("elsewhere") == "elsewhere"
+
+
+def test_a_checkpoint_of_an_embedded_farm_is_known_by_its_hash_before_it_is_loaded(tmp_path: Path) -> None:
+    models = folder_with(tmp_path / "models", "tiny.safetensors", "other.safetensors")
+    digest = sha256_of(models / "tiny.safetensors")
+    with FarmService(Settings(data_dir=tmp_path / "data", models_dir=models)) as farm:
+        assert farm.name_of(digest) == farm.name_of(digest[:10].upper()) == "tiny"
+        assert farm.name_of("0" * 10) == "0" * 10
 
 
 def test_what_others_have_asked_for_does_not_change_an_embedded_farms_default(tmp_path: Path) -> None:

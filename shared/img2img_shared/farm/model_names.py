@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from img2img_shared.checkpoints import Checkpoint, checkpoints_in, find_checkpoint, sha256_of
+from img2img_shared.checkpoints import (
+    Checkpoint,
+    checkpoints_in,
+    find_checkpoint,
+    is_hash,
+    sha256_of,
+    with_hashes,
+)
 from img2img_shared.errors import NoWorkers, Refused
 from img2img_shared.farm.any_model import model_with_upscalers
 from img2img_shared.farm.connection import FarmConnection
@@ -78,7 +85,10 @@ class Catalog(FarmConnection):
         if (path := Path(wanted)).is_absolute() and path.is_file():
             others = {each.model for each in self._pushed() if not _is_at(path, each)}
             found = [each for each in found if each.model not in others]
-        return find_checkpoint(wanted, found)
+        checkpoint = find_checkpoint(wanted, found)
+        if checkpoint is None and is_hash(wanted):  # of a file here that nobody has loaded yet
+            checkpoint = find_checkpoint(wanted, with_hashes(found))
+        return checkpoint
 
     def other_checkpoint(self, field: str, wanted: str, model: str) -> str:
         """The name, among workers, of a second checkpoint that images of `model` want.
