@@ -41,3 +41,22 @@ def test_without_a_compiler_layers_stay_torchs_and_the_log_says_it_once(
     (told,) = caplog.messages
     assert "(Failed to find C compiler.)" in told
     assert "gcc" in told
+
+
+def test_a_shortage_of_memory_costs_no_kernels_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_short = True
+
+    def summed(*_: Tensor) -> None:
+        if is_short:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    kernels = ModuleType(KERNELS)
+    monkeypatch.setattr(kernels, "summed", summed, raising=False)
+    monkeypatch.setitem(sys.modules, KERNELS, kernels)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    network = checkpoints.vae(1)
+    with pytest.raises(torch.OutOfMemoryError):
+        fuse_layers(network)
+    is_short = False
+    fuse_layers(network)
+    assert "forward" in vars(network.decoder.mid_block.resnets[0])

@@ -23,6 +23,9 @@ def fuse_layers(network: nn.Module) -> None:
     """Has the layers of `network`, on a GPU and channels last, run as kernels of their own.
 
     Nothing happens where these cannot be made. Layers with hooks, as LoRAs and tiles have, run as before.
+
+    Raises:
+        torch.OutOfMemoryError: there is no room for them now.
     """
     device = next((weight.device for weight in network.parameters()), None)
     kernels = None if device is None else _kernels(device)
@@ -53,6 +56,8 @@ def _kernels(device: torch.device) -> Any:
         picture = torch.zeros(1, 32, 2, 2, device=device).contiguous(memory_format=torch.channels_last)
         kernels.summed(picture, picture, picture[0, :, 0, 0].contiguous())
         torch.cuda.synchronize(device)
+    except torch.OutOfMemoryError:  # which passes, and is not remembered
+        raise
     except Exception as error:  # no Triton, no compiler, no header, a card that it does not know, ...
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         log.warning(
