@@ -226,6 +226,10 @@ def examine_device(wanted: str) -> Finding:
     facts = json.loads(done.stdout)
     if facts["gpus"]:
         told = ", ".join(f"{each['name']} ({each['memory'] / 2**30:.0f} GiB)" for each in facts["gpus"])
+        has = {"cuda", *(f"cuda:{number}" for number in range(len(facts["gpus"])))}
+        if missing := [name for name in wanted.split(",") if name.startswith("cuda") and name not in has]:
+            reason = f"torch {facts['torch']} numbers those that it finds from cuda:0 on: {told}"
+            return _wrong("device", f"IMG2IMG_DEVICE has {', '.join(missing)}, and {reason}")
         return _ok("device", f"torch {facts['torch']} finds {told}")
     if wanted.startswith("cuda"):
         return _wrong("device", f"IMG2IMG_DEVICE is {wanted}, and torch {facts['torch']} finds no GPU")
