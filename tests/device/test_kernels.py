@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 
 #: of pictures [R, C, H, W]: channels that are no power of two, a single pixel, and more parts than are added
 #: up at a time
-SHAPES = [(2, 48, 9, 7), (2, 32, 1, 1), (1, 16, 33, 34)]
+SHAPES = [(2, 48, 5, 3), (2, 32, 1, 1), (1, 16, 33, 34)]
 #: that take an interpreter minutes
 LARGE = [(2, 320, 9, 7), (3, 960, 4, 4), (1, 128, 96, 100), (1, 32, 2048, 2056)]
 #: what is near enough
@@ -57,7 +57,7 @@ def test_a_group_norm_is_torchs(
 
 
 @pytest.mark.parametrize("dtype", LOW, ids=str)
-@pytest.mark.parametrize("shape", [(3, 7, 320), (2, 5, 48), (1, 3, 2560)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 7, 320), (2, 5, 48), (1, 2, 2560)], ids=str)
 def test_norms_and_gates_of_tokens_are_torchs(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     x = (torch.randn(shape, device=DEVICE) * 2 + 5).to(dtype)
     weight, bias = torch.randn(2, shape[-1], device=DEVICE).to(dtype)

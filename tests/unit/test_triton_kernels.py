@@ -14,6 +14,7 @@ KERNELS = Path(__file__).parents[1] / "device" / "test_kernels.py"
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="there is no Triton here")
 
 
+@pytest.mark.timeout(900)  # 20 s, and many times that beside others
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU runs them itself")
 def test_interpreted_kernels_answer_as_torchs_layers_do() -> None:
     # in a process of its own: Triton decides at its import
