@@ -25,7 +25,7 @@ from img2img_shared.command_line import (
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.farm.connection import where
 from img2img_shared.farm.service import FarmService
-from img2img_shared.option_places import Commands
+from img2img_shared.option_errors import Commands
 
 app = typer.Typer(
     cls=Commands,

@@ -12,6 +12,13 @@ from img2img_shared.suggestions import unknown_name
 
 #: findings that a message tells
 TOLD = 20
+#: what is asked for by patterns that people meet
+_IN_WORDS = {
+    r"^[^\x00-\x1f\x7f-\x9f]+$": "text in one line",
+    r"^[^\s,\x00-\x1f\x7f-\x9f]{1,64}$": "a word of at most 64 characters, without spaces or commas",
+    r"^(forever|[0-9.]+[smhd]?)$": "30d, 12h, 45m, 90s, or forever",
+}
+_LIMITS = {"ge": "at least", "le": "at most", "gt": "more than", "lt": "less than"}
 
 
 def read_params(values: dict[str, Any]) -> Params:
@@ -70,7 +77,16 @@ def _reason(item: Any, is_params: bool) -> str:
         case "bool_parsing" | "bool_type":
             return "give true or false"
         case "string_pattern_mismatch":
-            return f"give text of the form {item['ctx']['pattern']}"
+            pattern = item["ctx"]["pattern"]
+            return f"give {_IN_WORDS.get(pattern, f'text of the form {pattern}')}"
+        case "greater_than_equal" | "less_than_equal" | "greater_than" | "less_than":
+            ((limit, value),) = item["ctx"].items()
+            return f"give {_LIMITS[limit]} {value}"
+        case "string_too_short":
+            least = item["ctx"]["min_length"]
+            return "give some text" if least == 1 else f"give at least {least} characters"
+        case "string_too_long":
+            return f"give at most {item['ctx']['max_length']:,} characters"
     message = str(item["msg"])
     for opening in ("Input should be ", "Value error, "):
         if message.startswith(opening):

@@ -107,6 +107,15 @@ def test_a_file_of_parameters_is_read_by_name(tmp_path: Path) -> None:
     assert read_params_file(None) == {}
 
 
+def test_a_file_of_parameters_may_be_one_of_windows(tmp_path: Path) -> None:
+    text = '{\r\n"prompt": "ü"\r\n}\r\n'
+    (tmp_path / "p.json").write_bytes(text.encode("utf-8-sig"))
+    assert read_params_file(tmp_path / "p.json") == {"prompt": "ü"}
+    (tmp_path / "p.json").write_bytes(text.encode("utf-16"))
+    with pytest.raises(Refused, match="saved as UTF-8"):
+        read_params_file(tmp_path / "p.json")
+
+
 @pytest.mark.parametrize(
     ("text", "allowed"), [("[1]", "one JSON object"), ("{steps: 3}", "a file of valid JSON")]
 )

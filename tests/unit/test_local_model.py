@@ -115,3 +115,9 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(Refused, match=reason):
             find_local(tmp_path / name, None)
+
+
+def test_what_is_not_there_is_told_to_be_that(tmp_path: Path) -> None:
+    for name in ("anime", "anime.png", "anime.safetensors"):
+        with pytest.raises(Refused, match="there is no such file"):
+            find_local(tmp_path / name, None)

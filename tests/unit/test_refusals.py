@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from img2img_shared.errors import Conflict, Refused, Summary, is_refusal
+from img2img_shared.farm.submission import new_job
 from img2img_shared.modes import InpaintingFill
 from img2img_shared.params import Params
 from img2img_shared.refusals import read_params
@@ -153,3 +154,21 @@ def test_every_reason_is_a_clause_and_not_what_would_be_allowed() -> None:
         r"an? (?!job|archive|png|flow|sentinel)|one of|at most|none|nothing(?! here uses)|less than"
     )
     assert {place: words for place, words in found.items() if nouns.match(words)} == {}
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"priority": 101}, "priority is 101: give at most 100"),
+        ({"priority": -101}, "priority is -101: give at least -100"),
+        ({"idempotency_key": ""}, "idempotency_key is empty: give some text"),
+        ({"name": "x" * 201}, "give at most 200 characters"),
+        ({"name": "a\nb"}, "give text in one line"),
+        ({"model": ""}, "model is empty: give some text"),
+        ({"tags": ("a b",)}, "give a word of at most 64 characters, without spaces or commas"),
+    ],
+)
+def test_what_is_wrong_with_a_job_is_said_plainly(facts: dict[str, Any], told: str) -> None:
+    with pytest.raises(Refused) as caught:
+        new_job(**{"model": "m", "params": Params(), **facts})
+    assert told in str(caught.value)

@@ -8,7 +8,7 @@ import typer
 
 from img2img_producer.cli import assistants, audit, doctor, jobs, machines, models, renders, store, workers
 from img2img_shared.command_line import Connection, DataDir, FarmUrl, RedisUrl, StoreUrl, Tenant, run
-from img2img_shared.option_places import Commands
+from img2img_shared.option_errors import Commands
 
 app = typer.Typer(
     cls=Commands,

@@ -53,9 +53,11 @@ def read_params_file(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8-sig"))  # as Windows' editors begin it
     except OSError as error:
         raise Refused("params", str(path), f"cannot be read ({error.strerror}); give a JSON file") from None
+    except UnicodeDecodeError:
+        raise Refused("params", str(path), "give a file of JSON, saved as UTF-8") from None
     except ValueError as error:
         raise Refused("params", str(path), f"give a file of valid JSON ({error})") from None
     if not isinstance(values, dict):

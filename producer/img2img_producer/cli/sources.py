@@ -205,7 +205,11 @@ class Sources:
     def _check_beside_manifest(self) -> None:
         for name in ("inputs", "recursive", "mask_dir"):
             if value := getattr(self, name):
-                raise Refused(name, str(value), "leave it out: the lines of --manifest name all pictures")
+                raise Refused(
+                    name,
+                    value if name == "inputs" else str(value),
+                    "leave it out: the lines of --manifest name all pictures",
+                )
         for number, source in self._control_sources(0).items():
             if not source.is_file():
                 reason = f"give a file; each line has its own in control/{number}"

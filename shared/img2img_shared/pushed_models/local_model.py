@@ -53,12 +53,14 @@ def find_local(path: Path, kind: ModelKind | None) -> LocalModel:
         return _folder(path.resolve(), kind)
     if _is_in_own_folder(path):
         return _folder(path.resolve().parent, kind)
+    if not path.exists():
+        raise Refused("file", str(path), "there is no such file; give one of weights, or a folder")
     if ending is None:
         raise Refused("file", str(path), f"give a folder, or a file that ends with {', '.join(ENDINGS)}")
     if ending == ".safetensors" and path.is_file():
         header(path)
     if not path.is_file() or not path.stat().st_size:
-        what = "it is empty" if path.is_file() else "there is no such file"
+        what = "it is empty" if path.is_file() else "it is no file"
         raise Refused("file", str(path), f"{what}; give a file of weights")
     found = kind_of(path) if kind is None else kind
     files = {path.name: path} | (files_beside(path) if found == "checkpoint" else {})

@@ -1,4 +1,4 @@
-"""An option on the wrong side of its command: the refusal says on which side it belongs."""
+"""What is said of wrong options: on which side of the command one belongs, and what to give."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,6 +6,12 @@ from typing import Any
 
 import typer
 from typer.core import TyperGroup
+
+#: what typer says of a value, and what is said in its place
+_WORDS = {
+    "Input should be a valid integer, unable to parse string as an integer": "give a whole number",
+    "Input should be a valid number, unable to parse string as a number": "give a number",
+}
 
 
 class Commands(TyperGroup):
@@ -46,4 +52,5 @@ def _placing(place: Callable[[str], str | None]) -> Iterator[None]:
         # what is said of an option that is unknown has these, and its class is none of typer's public ones
         if hasattr(error, "possibilities") and (told := place(getattr(error, "option_name", ""))):
             error.message, error.possibilities = f"{error.message}; {told}", None
+        error.message = _WORDS.get(error.message, error.message)
         raise

@@ -1,4 +1,4 @@
-"""An option on the wrong side of its command is refused with its right place."""
+"""An option on the wrong side of its command is refused with its right place, and a wrong value plainly."""
 
 import pytest
 from typer.testing import CliRunner
@@ -36,3 +36,17 @@ def test_of_what_has_no_place_none_is_told(words: str) -> None:
     done = CliRunner().invoke(app, words.split(), prog_name="img2img", env={"COLUMNS": "200"})
     assert done.exit_code == 2
     assert "the command:" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("render a.png --out out --steps many", "Invalid value for '--steps': give a whole number"),
+        ("render a.png --out out --cfg-scale high", "Invalid value for '--cfg-scale': give a number"),
+        ("priority JOB high", "Invalid value for 'value': give a whole number"),
+    ],
+)
+def test_what_is_no_number_is_refused_plainly(words: str, told: str) -> None:
+    done = CliRunner().invoke(app, words.split(), prog_name="img2img", env={"COLUMNS": "200"})
+    assert done.exit_code == 2
+    assert f"{told} " in done.output
