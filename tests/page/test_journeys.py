@@ -70,7 +70,7 @@ def test_a_job_is_paused_resumed_cancelled_and_deleted(visit: Callable[..., Visi
     expect(here).not_to_contain_text("Paused")
     here.get_by_role("button", name="Cancel job: a long one").click()
     dialog = page.get_by_role("dialog", name="Cancel job")
-    expect(dialog).to_contain_text("of its images not rendered")
+    expect(dialog).to_contain_text("will not be rendered")
     check_accessible(page)
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
@@ -80,7 +80,7 @@ def test_a_job_is_paused_resumed_cancelled_and_deleted(visit: Callable[..., Visi
     expect(here).to_contain_text("Cancelled")
     here.get_by_role("button", name="Delete: a long one").click()
     page.get_by_role("dialog", name="Delete").get_by_role("button", name="Delete").click()
-    expect(page.get_by_text("a long one is deleted.")).to_be_visible()
+    expect(page.get_by_text("Deleted a long one.")).to_be_visible()
     expect(here).to_have_count(0)
     with pytest.raises(NotFound):
         farm.status(job)
@@ -128,7 +128,7 @@ def test_jobs_are_searched_and_filtered(visit: Callable[..., Visit], paused: lis
     expect(row(page, "first")).to_have_count(0)
     expect(row(page, "second")).to_be_visible()
     page.get_by_role("searchbox").fill("no such thing")
-    expect(page.get_by_role("heading", name="No such job")).to_be_visible()
+    expect(page.get_by_role("heading", name="No matching jobs")).to_be_visible()
     check_accessible(page)
 
 
@@ -211,7 +211,7 @@ def test_thumbnails_that_did_not_load_come_once_the_gateway_is_back(
     expect(here.page.locator("img.thumbnail")).to_have_count(0)
     here.page.unroute_all(behavior="wait")
     here.context.set_offline(True)
-    expect(here.page.get_by_text("What is shown may be old")).to_be_visible()
+    expect(here.page.get_by_text("What you see may be out of date")).to_be_visible()
     here.context.set_offline(False)
     expect(here.page.locator("img.thumbnail").first).to_be_visible()
 
@@ -221,7 +221,7 @@ def test_an_infotext_is_copied_from_a_page_without_tls(visit: Callable[..., Visi
     page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
     page.goto(f"/jobs/{done_job}?image=0")
     page.get_by_role("dialog").get_by_role("button", name="Copy", exact=True).click()
-    expect(page.get_by_text("The infotext is copied.")).to_be_visible()
+    expect(page.get_by_text("Infotext copied.")).to_be_visible()
     assert "Steps: 2" in page.evaluate("getSelection().toString()")
 
 
@@ -265,7 +265,7 @@ def test_failures_are_told_by_name_and_retried(visit: Callable[..., Visit], farm
     expect(page.get_by_role("listitem")).to_have_count(1)
     expect(page.get_by_role("listitem")).to_contain_text("image is a file of 10 bytes: give a picture")
     page.get_by_role("button", name="Retry failed").click()
-    expect(page.get_by_text("1 image is tried again.")).to_be_visible()
+    expect(page.get_by_text("1 image will be rendered again.")).to_be_visible()
     eventually("it was tried again", lambda: farm.attempts(job)[0] == 2)
     expect(page.get_by_role("listitem")).to_contain_text("give a picture")
 
@@ -332,6 +332,6 @@ def test_workers_are_looked_after(visit: Callable[..., Visit], farm: FaultyFarm)
     expect(worker.get_by_role("button", name="Disable")).to_be_visible()
     worker.get_by_role("button", name="Drain").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text("ends when what it has in hand is done")
+    expect(dialog).to_contain_text("ends when those it has are done")
     dialog.get_by_role("button", name="Cancel").click()
     assert farm.producer.workers()[0].report.trouble is None

@@ -111,7 +111,7 @@ def test_what_is_repeated_since_no_answer_came_is_told_as_it_was(
     page.route("**/v1/jobs/job-gone", lose, times=1)
     page.get_by_role("button", name="Delete: gone").click()
     page.get_by_role("dialog", name="Delete").get_by_role("button", name="Delete").click()
-    expect(page.get_by_text("gone is deleted.")).to_be_visible()
+    expect(page.get_by_text("Deleted gone.")).to_be_visible()
     assert removals == [200]
 
 

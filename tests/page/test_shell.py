@@ -110,7 +110,7 @@ def test_the_page_tells_while_the_gateway_does_not_answer(
     visit.page.goto("/")
     expect(visit.page.get_by_role("heading", name="Queue")).to_be_visible()
     visit.context.set_offline(True)
-    told = visit.page.get_by_text("What is shown may be old")
+    told = visit.page.get_by_text("What you see may be out of date")
     expect(told).to_be_visible()
     check_accessible(visit.page)
     visit.context.set_offline(False)

@@ -273,7 +273,7 @@ def test_loras_and_styles_go_into_the_prompt(visiting: Callable[..., Visit], wel
 def test_presets_are_kept_and_can_be_taken_elsewhere(visit: Callable[..., Visit], tmp_path: Path) -> None:
     first = studio(visit(), seed="18446744073709551615", cfg_scale="2")
     first.get_by_role("button", name="Presets").click()
-    first.get_by_label("Keep the parameters as").fill("mine <b>")
+    first.get_by_label("Save the parameters as").fill("mine <b>")
     first.keyboard.press("Enter")
     with first.expect_download() as download:
         first.get_by_role("button", name="Export all").click()
