@@ -16,6 +16,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from img2img_shared.errors import StoreError, Unavailable
 from img2img_shared.job import picture_digest, picture_key
 from img2img_shared.store_access import StoreAccess
+from img2img_shared.store_errors import is_unsupported
 from img2img_shared.store_folder import StoreFolder
 from img2img_shared.store_url import folder_of, open_store
 
@@ -124,6 +125,9 @@ class Store:
     def create(self, key: str, data: bytes) -> bool:
         """Write an object unless one with that key exists.
 
+        Of several writers at once one succeeds, but for servers without conditional writes (Backblaze's B2):
+        there all of them may, and the last one's object stays.
+
         Returns:
             whether there was none.
 
@@ -134,6 +138,12 @@ class Store:
             self._put(_check_key(key), data, create=True)
         except AlreadyExistsError:
             return False
+        except StoreError as error:
+            if not is_unsupported(error.__cause__):
+                raise
+            if self.exists(key):
+                return False
+            self.put(key, data)
         return True
 
     def get(self, key: str) -> bytes:

@@ -19,6 +19,8 @@ _PASSING = (
 _PASSING_CODES = re.compile(
     r"<Code>(RequestTimeout|IncompleteBody|OperationAborted|ConditionalRequestConflict)<"
 )
+#: S3's answer to a header that it does not know, such as If-None-Match
+_UNSUPPORTED = re.compile(r"\b501 Not Implemented\b")
 
 
 def why(error: Exception) -> str:
@@ -42,10 +44,15 @@ def is_transient(error: Exception) -> bool:
         return number in _PASSING
     if _PASSING_CODES.search(str(error)):
         return True
-    if not isinstance(error, GenericError):
+    if not isinstance(error, GenericError) or is_unsupported(error):
         return False
     # else a server does not answer, or answers 5xx even to retries; a 4xx never mends by itself
     return not re.search(r"\b4(?!08|29)\d\d [A-Z]|builder error|missing", str(error))
+
+
+def is_unsupported(error: BaseException | None) -> bool:
+    """Whether the server says that it has not got what it was asked for."""
+    return bool(_UNSUPPORTED.search(str(error)))
 
 
 def _os_error(error: Exception) -> int | None:

@@ -22,7 +22,7 @@ class FaultyStore(ThreadingHTTPServer):
     """Passes requests on to `endpoint`, but for those that meet the `fault` in force.
 
     Faults: a key of `ERRORS`; "is slow"; "breaks off in the middle"; "hangs up", once it has answered;
-    "cuts answers short" of GET, or "cuts one answer short"; None.
+    "cuts answers short" of GET, or "cuts one answer short"; "knows no conditions", as Backblaze's B2; None.
     """
 
     daemon_threads = True
@@ -64,6 +64,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.met += 1
             status, code = ERRORS[fault]
             self._answer(status, {}, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode())
+            return
+        if fault == "knows no conditions" and "If-None-Match" in self.headers:
+            self.server.met += 1
+            self._answer(501, {}, b"<Error><Code>NotImplemented</Code></Error>")
             return
         if fault == "is slow":
             self.server.met += 1

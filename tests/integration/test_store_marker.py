@@ -13,6 +13,8 @@ from img2img_shared.ledger import FarmRedis, Ledger
 from img2img_shared.settings import Settings
 from img2img_shared.store import Store
 from tests.faults.farm import picture
+from tests.faults.proxy import FaultyStore
+from tests.s3 import S3Server
 
 
 @pytest.fixture
@@ -35,6 +37,19 @@ def test_the_first_who_submits_marks_the_store_and_all_others_find_it_marked(
     StoreMarker(Store(url), ledger).establish()
     StoreMarker(Store(url), ledger).check()
     assert Store(url).get(MARKER).decode() == ledger.farm_id()
+
+
+def test_a_server_without_conditional_writes_is_marked_too(
+    s3_url: str, s3_server: S3Server, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FaultyStore(s3_server.endpoint) as server:
+        server.fault = "knows no conditions"
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+        StoreMarker(Store(s3_url), ledger).establish()
+        assert server.met
+        assert Store(s3_url).get(MARKER).decode() == ledger.farm_id()
+        assert not Store(s3_url).create(MARKER, b"another")
+        StoreMarker(Store(s3_url), ledger).establish()
 
 
 def test_who_was_there_before_the_first_job_misses_nothing_and_writes_nothing_beside_a_share(

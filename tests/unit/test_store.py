@@ -292,6 +292,11 @@ LOCAL = "Generic LocalFileSystem error: Unable to open file /mnt/farm/jobs/1/0.p
             True,
         ),
         (
+            S3 + "Server returned non-2xx status code: 501 Not Implemented: <Code>NotImplemented</Code>",
+            "the server answers 501 Not Implemented (NotImplemented)",
+            False,
+        ),
+        (
             S3 + "Server returned non-2xx status code: 400 Bad Request: <Code>ExpiredToken</Code>",
             "the server answers 400 Bad Request (ExpiredToken)",
             False,
