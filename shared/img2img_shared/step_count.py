@@ -12,8 +12,8 @@ def schedule_and_start(steps: int, denoising_strength: float, *, fix_steps: bool
     """(T, t_start): the schedule's length, and how many of its steps follow the first one that is run.
 
     By default the strength's share of the steps is run, and one more; with `fix_steps` exactly `steps` are
-    run, at the end of a longer schedule of which they are that share. (With a strength of 0, nothing is run
-    at all.)
+    run, at the end of a longer schedule of which they are that share. A strength of 0 runs the
+    last one of `steps`.
 
     Source: A1111's ``setup_img2img_steps``.
 
@@ -23,8 +23,8 @@ def schedule_and_start(steps: int, denoising_strength: float, *, fix_steps: bool
     (80, 19)
     """
     strength = min(denoising_strength, 0.999)
-    if fix_steps:
-        return int(steps / strength) if strength > 0 else 0, steps - 1
+    if fix_steps and strength > 0:
+        return int(steps / strength), steps - 1
     return steps, int(strength * steps)
 
 
@@ -48,8 +48,6 @@ def check_steps(params: ParamFields) -> None:
         Refused: A1111 would fail while rendering.
     """
     sampler = SAMPLERS[params.sampler_name]
-    if params.denoising_strength == 0 and not params.txt2img:
-        return
     total, start = (
         (params.steps, params.steps - 1)
         if params.txt2img

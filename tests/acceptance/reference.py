@@ -88,7 +88,7 @@ class Reference:
         if mask is not None and params.inpainting_fill == 3:
             z0 = z0 * (1 - repaint)
 
-        latent = self.sampled(z0, repaint, params) if params.denoising_strength > 0 else z0
+        latent = self.sampled(z0, repaint, params)
         latent = latent * repaint + z0 * (1 - repaint)
         decoded = self.vae.decode(latent / self.vae.config.scaling_factor).sample[0]
         array = torch.clamp((decoded + 1) / 2, 0, 1).permute(1, 2, 0).numpy() * 255

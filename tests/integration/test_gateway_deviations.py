@@ -73,12 +73,6 @@ def the_vaes_mean(checkpoint: Path, _: Send, __: FakeWorker) -> None:
     assert torch.equal(family.encode(pixels), family.encode(pixels))
 
 
-def strength_0(_: Path, send: Send, worker: FakeWorker) -> None:
-    assert "Denoising strength: 0.0" in info_of(send(denoising_strength=0))["infotexts"][0]
-    params = Params(denoising_strength=0, steps=20)
-    assert len(compile_plan(PlanKey.of(params), ToyFamily().noise_levels).sigmas) == 0
-
-
 def pictures_of_16_bits(_: Path, __: Send, ___: FakeWorker) -> None:
     file = io.BytesIO()
     Image.fromarray(np.full((8, 8), 0x4000, np.uint16)).save(file, "PNG")
@@ -220,7 +214,6 @@ def a_control_unit(_: Path, send: Send, worker: FakeWorker) -> None:
 #: what the README calls each, and the proof
 DEVIATIONS: dict[str, Callable[[Path, Send, FakeWorker], None]] = {
     "The VAE's mean": the_vaes_mean,
-    "Strength 0": strength_0,
     "16-bit pictures": pictures_of_16_bits,
     "Pictures of several sizes": pictures_of_several_sizes,
     "Latent upscale": latent_upscale,

@@ -1,7 +1,7 @@
 """A model small enough to count its calls: what the engine's own tests render with."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -238,3 +238,8 @@ def render(
         latent_size=(height // FACTOR, width // FACTOR),
         mask=mask,
     )
+
+
+def without_calls(each: Render) -> Render:
+    """`each`, only encoded and decoded."""
+    return replace(each, params=each.params.model_copy(update={"steps": 0}))

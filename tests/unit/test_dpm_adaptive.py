@@ -166,8 +166,8 @@ def test_without_noise_to_add_it_is_there_before_its_first_step() -> None:
     assert plan.result.tolist() == pytest.approx([1.0, LEVELS.sigma_min])
 
 
-def test_a_strength_of_0_calls_no_model() -> None:
-    assert isinstance(plan_of(key(denoising_strength=0.0), LEVELS), Plan)
+def test_without_steps_it_calls_no_model() -> None:
+    assert isinstance(plan_of(key(steps=0), LEVELS), Plan)
 
 
 def test_the_engine_renders_it_beside_others() -> None:

@@ -140,7 +140,7 @@ def test_a_picture_is_enlarged_and_encoded(upscaler: str) -> None:
     encoded[:, 4:20] = 1
     low, unchanged, high = followed(hires_fix(render, 8), PICTURE, encoded)
     assert low.params == render.params
-    assert unchanged.params.denoising_strength == 0
+    assert unchanged.params.steps == 0
     assert unchanged.wants_latent
     assert unchanged.pixels is not None
     assert unchanged.pixels.shape == (192, 128, 3)

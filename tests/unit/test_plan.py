@@ -52,8 +52,18 @@ def test_a_start_at_the_first_timestep_calls_no_model_and_shows_its_noise() -> N
     assert plan.result.tolist() == pytest.approx([share, LEVELS.sigmas[1] * share])
 
 
-def test_strength_0_calls_no_model_and_keeps_the_latent() -> None:
-    plan = plan_of(denoising_strength=0.0, sampler_name="DPM++ SDE")
+@pytest.mark.parametrize("fix_steps", [False, True])
+@pytest.mark.parametrize("sampler", ["Euler", "DPM2", "DPM++ SDE", "LCM", "PLMS"])
+def test_strength_0_runs_the_last_step(sampler: str, fix_steps: bool) -> None:
+    plan = plan_of(denoising_strength=0.0, sampler_name=sampler, fix_steps=fix_steps)
+    least = plan_of(denoising_strength=0.01, sampler_name=sampler)
+    assert plan.inputs.tolist() == least.inputs.tolist()
+    assert plan.result.tolist() == least.result.tolist()
+
+
+def test_without_steps_it_calls_no_model_and_keeps_the_latent() -> None:
+    key = PlanKey.of(Params(sampler_name="DPM++ SDE").model_copy(update={"steps": 0}))
+    plan = compile_plan(key, LEVELS)
     assert plan.inputs.shape == (0, 1)
     assert plan.result.tolist() == [1.0]
     assert plan.n_noises == 0

@@ -17,7 +17,7 @@ from img2img_worker.engine.soft_blend import soft_blend, soft_exponent
 from img2img_worker.farm.soft_inpainting_recipe import soft_inpaint
 from img2img_worker.pictures.composite import compose
 from img2img_worker.pictures.soft_opening import change, soft_opening, window_mean
-from tests.unit.engine_toys import ToyFamily, render
+from tests.unit.engine_toys import ToyFamily, render, without_calls
 from tests.unit.test_recipe import LEVELS, job
 
 SOFT: dict[str, Any] = {"soft_inpainting": True, "denoising_strength": 1.0, "steps": 6}
@@ -87,7 +87,7 @@ def test_the_last_latent_is_not_laid_over_once_more() -> None:
     mask[:, 4:] = 0.5
     with Engine(family) as engine:
         pictures = [engine.submit(render(1, mask=mask, **(SOFT | own))).result(60) for own in ({}, HARD)]
-        start = engine.submit(render(1, denoising_strength=0)).result(60)
+        start = engine.submit(without_calls(render(1))).result(60)
     np.testing.assert_allclose(pictures[0][:, :32], start[:, :32], atol=1, err_msg="kept by every step")
     assert not np.array_equal(pictures[0][:, 32:], pictures[1][:, 32:])
 
@@ -147,8 +147,8 @@ def test_a_recipe_tells_the_change_from_the_latents_before_and_after() -> None:
     assert first.wants_latent
     after = np.full((4, 8, 8), 2, np.float32)
     before, decoded = steps.send([after])
-    assert (before.params.denoising_strength, before.wants_latent, before.pixels is None) == (0, True, False)
-    assert (decoded.params.denoising_strength, decoded.wants_latent, decoded.mask) == (0, False, None)
+    assert (before.params.steps, before.wants_latent, before.pixels is None) == (0, True, False)
+    assert (decoded.params.steps, decoded.wants_latent, decoded.mask) == (0, False, None)
     np.testing.assert_array_equal(decoded.latent, after)
     with pytest.raises(StopIteration) as end:
         steps.send([after, np.full((64, 64, 3), 9, np.uint8)])

@@ -16,7 +16,7 @@ class DenoisingParams(ParamGroup):
         Field(
             ge=0,
             le=1,
-            description="How much changes: 0 runs no model, 1 runs the whole schedule.",
+            description="How much changes: 0 runs one step, 1 runs the whole schedule.",
             examples=[0.4],
         ),
     ] = 0.75

@@ -83,7 +83,7 @@ def hires_fix(
 
 def _without_calls(params: Params) -> Params:
     """`params` of a render that only encodes, or only decodes."""
-    changes = {"txt2img": False, "enable_hr": False, "denoising_strength": 0.0, "refiner_checkpoint": None}
+    changes = {"txt2img": False, "enable_hr": False, "steps": 0, "refiner_checkpoint": None}
     return params.model_copy(update=changes)
 
 

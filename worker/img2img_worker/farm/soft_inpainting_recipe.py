@@ -26,7 +26,7 @@ def soft_inpaint(
     """
     (after,) = yield [replace(render, wants_latent=True)]
     # of these two, neither has a model call
-    still = render.params.model_copy(update={"denoising_strength": 0.0, "refiner_checkpoint": None})
+    still = render.params.model_copy(update={"steps": 0, "refiner_checkpoint": None})
     begin = replace(render, params=still, wants_latent=True)
     decode = replace(
         render,

@@ -41,7 +41,7 @@ def plan_of(key: PlanKey, levels: NoiseLevels) -> Plan | LivePlan:
     Raises:
         Refused: as `compile_plan`.
     """
-    if not SAMPLERS[key.sampler_name].adaptive or (key.denoising_strength == 0 and not key.txt2img):
+    if not SAMPLERS[key.sampler_name].adaptive or key.steps == 0:
         return compile_plan(key, levels)
     seen = levels_of(key, levels)
     run = run_of(key, seen)

@@ -106,12 +106,12 @@ def levels_of(key: PlanKey, levels: NoiseLevels) -> NoiseLevels:
 
 @lru_cache(maxsize=128)
 def compile_plan(key: PlanKey, levels: NoiseLevels) -> Plan:
-    """The plan of a render, but of an adaptive sampler's calls; a strength of 0 calls no model and gives z0.
+    """The plan of a render, but of an adaptive sampler's calls; without steps it calls no model and gives z0.
 
     Raises:
         Refused: for steps, strength and schedule that do not go together.
     """
-    if key.denoising_strength == 0 and not key.txt2img:
+    if key.steps == 0:
         none = np.zeros(0)
         return Plan(
             sigmas=none,

@@ -93,7 +93,8 @@ def conditioning(
     Raises:
         Refused: as `take_extra_networks`.
     """
-    total = params.steps * 2 if SAMPLERS[params.sampler_name].second_order else params.steps
+    steps = max(params.steps, 1)  # a render that only decodes has none
+    total = steps * 2 if SAMPLERS[params.sampler_name].second_order else steps
     if params.use_old_scheduling:
         edited = partial(schedule, steps=earlier_calls or total, old=True)
     else:
