@@ -181,7 +181,10 @@ def test_networks_beside_the_unet_wear_it_while_they_run_with_it(family: Any) ->
     with torch.inference_mode():
         before = key(x)
         family.hypernetworks.apply(found, beside)
-        assert not torch.allclose(key(x), before, atol=1e-3)
+        worn = key(x)
+        assert not torch.allclose(worn, before, atol=1e-3)
+        family.hypernetworks.apply(found, beside, beside)
+        assert torch.equal(key(x), worn), "once, though two units have it"
         family.hypernetworks.apply(found)
         assert torch.equal(key(x), before)
         family.hypernetworks.apply(NO_HYPERNETWORKS)

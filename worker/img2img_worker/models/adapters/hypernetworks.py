@@ -100,6 +100,7 @@ class Hypernetworks:
         Args:
             beside: networks that run with the UNet, such as ControlNets, on whose attention they act too.
         """
+        beside = tuple(dict.fromkeys(beside))  # several units may share a network
         applied = _Applied(hypernetworks, beside if hypernetworks.networks else ())
         if applied == self._applied:
             return
