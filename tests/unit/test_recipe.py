@@ -127,16 +127,20 @@ def test_the_hashes_of_textual_inversions_are_told_where_a1111_tells_them(
     assert ('TI hashes: "bad-hands: b980aafda4d5"' in read_texts(data)["parameters"]) is is_told
 
 
-def test_the_hashes_of_inversions_are_told_in_a1111s_order() -> None:
+@pytest.mark.parametrize(
+    ("negative", "told"),
+    [("b d", "b: 1, c: 1, a: 1, b: 1, b: 1, d: 1"), ("c", "b: 1, c: 1, a: 1, b: 1")],
+)
+def test_the_hashes_of_inversions_are_told_in_a1111s_order(negative: str, told: str) -> None:
     served = replace(
         SERVED, inversion_hashes=lambda texts, *_: {word: "1" for text in texts for word in text.split()}
     )
     steps = recipe(
-        job(prompt="a b AND b c", negative_prompt="b d"), ITEM, 0, {"image": PICTURES["image"]}, served
+        job(prompt="a b AND b c", negative_prompt=negative), ITEM, 0, {"image": PICTURES["image"]}, served
     )
     next(steps)
     (data,) = finished(steps, np.zeros((64, 64, 3), np.uint8)).values()
-    assert 'TI hashes: "b: 1, c: 1, a: 1, b: 1, d: 1"' in read_texts(data)["parameters"]
+    assert f'TI hashes: "{told}"' in read_texts(data)["parameters"]
 
 
 def test_the_hashes_of_loras_are_told_unless_they_are_not_wanted() -> None:

@@ -269,6 +269,7 @@ def test_of_a_hires_fix_it_has_the_second_pass_or_what_is_said() -> None:
     text = told(**{**REFINER, "enable_hr": True, "hires_fix_refiner_pass": "both passes"})
     assert "Hires refiner: both passes, Refiner: second, " in text
     assert "Hires refiner" not in told(**REFINER, enable_hr=True)
+    assert "Hires refiner" not in told(**REFINER | {"hires_fix_refiner_pass": "both passes"})
 
 
 @pytest.mark.parametrize(

@@ -173,9 +173,9 @@ def _hires(finished: FinishedPicture, served: Served) -> dict[str, object]:
 
 
 def _inversion_hashes(render: Render, served: Served) -> list[tuple[str, str]]:
-    """Those of each text that ``AND`` joins, the last one first; then those of the negative prompt alone.
+    """Those of each text that ``AND`` joins, the last one first; then the negative prompt's, if any is new.
 
-    (A1111 tells the negative prompt's again only if the request before had another one.)
+    (A1111 tells the negative prompt's only if the request before had another one.)
     """
     # the old way of reading prompts tells none, in A1111
     is_old = render.params.use_old_emphasis_implementation
@@ -189,7 +189,8 @@ def _inversion_hashes(render: Render, served: Served) -> list[tuple[str, str]]:
         return served.inversion_hashes(schedule.texts, emphasis, loras, served.pinned).items()
 
     told = [pair for part in reversed(prompts.positive) for pair in named(part)]
-    return told + [pair for pair in named(prompts.negative) if pair not in told]
+    negative = list(named(prompts.negative))
+    return told if set(negative) <= set(told) else told + negative
 
 
 def _account(render: Render, served: Served) -> dict[str, object]:

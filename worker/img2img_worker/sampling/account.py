@@ -84,7 +84,8 @@ def _of_the_calls(
     refined = first_refined(params, plan, levels)
     if refined is not None:
         hires = params.hires_fix_refiner_pass
-        is_told = hires != RefinerParams.model_fields["hires_fix_refiner_pass"].default
+        default = RefinerParams.model_fields["hires_fix_refiner_pass"].default
+        is_told = params.enable_hr and hires != default
         pairs = {"Hires refiner": hires if is_told else None, "Refiner": refiner}
         told.append((refined, pairs | {"Refiner switch at": params.refiner_switch_at}))
     told += _of_the_guidance(params, plan)
