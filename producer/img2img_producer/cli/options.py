@@ -115,7 +115,7 @@ def _parameters(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _help(name: str) -> str:
-    """ "How much changes: 0 runs no model, 1 runs the whole schedule. (0 to 1; default 0.75)" """
+    """ "How much changes: 0 runs one step, 1 runs the whole schedule. (0 to 1; default 0.75)" """
     default = schema_of(name).get("default")
     has_default = default not in (None, "") and not isinstance(default, bool)
     told = [span(name), f"default {default}" if has_default else ""]
