@@ -145,16 +145,47 @@ def test_ctrl_c_in_the_terminal_reaches_the_program_not_its_server(tmp_path: Pat
         program.communicate()
 
 
-def test_a_server_whose_supervisor_was_killed_is_not_left_behind(tmp_path: Path) -> None:
-    with EmbeddedFarm(Settings(data_dir=tmp_path)) as embedded:
-        pid = server_pid(embedded.redis_url)
-        supervisor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        os.kill(supervisor, signal.SIGKILL)
-        eventually("it has ended", lambda: not answers(embedded.redis_url))
-        with pytest.raises(Unavailable, match="embedded Redis has ended"):
-            embedded.supervise("m", lambda: False)
+def supervisor_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.parametrize("whom", ["the server", "its supervisor"])
+def test_a_server_that_is_killed_is_started_again_with_what_it_was_told(tmp_path: Path, whom: str) -> None:
+    with EmbeddedFarm(Settings(data_dir=tmp_path)) as farm, user_of(tmp_path) as (program, url):
+        with raw_client(url) as client:
+            client.set("told", "before")
+        pid = server_pid(url)
+
+        def is_another() -> bool:
+            with raw_client(url) as client:
+                try:
+                    return client.get("told") == b"before" and server_pid(url) != pid
+                except redis.RedisError:  # it is ending, or starting
+                    return False
+
+        os.kill(pid if whom == "the server" else supervisor_of(pid), signal.SIGKILL)
+        eventually("another serves what was told", is_another)
+        farm.supervise("m", lambda: False)
+        farm.close()
+        eventually("another serves what was told", is_another)  # it is the other program's, too
+        program.communicate()
+        eventually("it has ended", lambda: not answers(url))
+
+
+def test_a_server_that_does_not_start_again_is_told_with_its_last_words(tmp_path: Path) -> None:
+    with EmbeddedFarm(Settings(data_dir=tmp_path)) as farm:
+        pid = server_pid(farm.redis_url)
+        shutil.rmtree(tmp_path / "redis")
+
+        def supervise() -> bool:
+            farm.supervise("m", lambda: False)
+            return False
+
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(Unavailable, match="embedded Redis did not start; the end of"):
+            eventually("it is noticed", supervise)
     with EmbeddedFarm(Settings(data_dir=tmp_path)) as again:
-        assert server_pid(again.redis_url) != pid
+        assert answers(again.redis_url)
 
 
 def test_a_data_folder_too_deep_for_a_sockets_path_works_and_is_shared(tmp_path: Path) -> None:

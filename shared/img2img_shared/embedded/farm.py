@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: seconds until it is said that its server is waited for
 _PATIENCE = 10.0
+#: seconds between two checks that the server runs
+_CHECK = 0.5
 
 
 class EmbeddedFarm:
@@ -62,8 +64,11 @@ class EmbeddedFarm:
         self._loaded: set[str] = set()
         for each in ("redis", "store"):
             own_folder(folder / each)
-        self._redis = self._supervisor.keep("redis", server_command(folder / "redis", self._socket), {})
-        self._await_server()
+        self._closing = threading.Event()
+        self._redis = self._start_server()
+        # a thread: who waits for an answer of the server does not supervise meanwhile
+        self._keeper = threading.Thread(target=self._keep_server, name="embedded Redis", daemon=True)
+        self._keeper.start()
 
     def serve(self, model: str) -> None:
         """Ensure that there is a worker for `model`. A new one takes time to load.
@@ -89,6 +94,8 @@ class EmbeddedFarm:
     def supervise(self, model: str, is_served: Callable[[], bool]) -> bool:
         """Check on the server and the model's worker, and restart them; returns whether the worker is ready.
 
+        The server has kept what it was told. A worker waits for it.
+
         A worker that dies while it loads cannot serve, and its log says why. One that dies later is replaced:
         the ledger knows which images it died on.
 
@@ -96,11 +103,11 @@ class EmbeddedFarm:
             is_served: asks the ledger whether a worker for `model` lives.
 
         Raises:
-            Unavailable: the server ended, or the worker while it loaded; with the last lines of the log.
+            Unavailable: the server does not start again, or the worker ended while it loaded; with the last
+                lines of the log.
         """
         with self._lock:
-            if not self._redis.runs():
-                raise Unavailable(f"the embedded Redis has ended{self._supervisor.last_words('redis')}")
+            self._restart_server()
             self._tell_of_disk()
             worker = self._workers.get(model)
             if worker is not None and not worker.runs():
@@ -116,6 +123,8 @@ class EmbeddedFarm:
 
     def close(self) -> None:
         """Release everything; returns when what no other program uses has ended."""
+        self._closing.set()
+        self._keeper.join()
         with self._lock:
             while self._workers:
                 self._workers.popitem()[1].release()
@@ -127,16 +136,34 @@ class EmbeddedFarm:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _await_server(self) -> None:
+    def _start_server(self) -> Supervised:
+        command = server_command(self._folder / "redis", self._socket)
+        server = self._supervisor.keep("redis", command, {})
         patience = time.monotonic() + _PATIENCE
-        while not answers(self._socket):
+        while not answers(self._socket) and not self._closing.is_set():
             if time.monotonic() > patience:
                 patience = math.inf
                 log.warning("the embedded Redis does not answer yet%s", self._supervisor.last_words("redis"))
-            if not self._redis.runs():
-                self._redis.release()
+            if not server.runs():
+                server.release()
                 raise Unavailable(f"the embedded Redis did not start{self._supervisor.last_words('redis')}")
             time.sleep(0.02)
+        return server
+
+    def _restart_server(self) -> None:
+        if not self._redis.runs():
+            log.warning("the embedded Redis has ended; it is started again")
+            ended, self._redis = self._redis, self._start_server()
+            ended.release()
+
+    def _keep_server(self) -> None:
+        """Restart the server whenever it has ended: it was killed, since it ends after its last program."""
+        while not self._closing.wait(_CHECK):
+            with self._lock:
+                try:
+                    self._restart_server()
+                except Unavailable:  # whoever supervises is told so
+                    return
 
     def _tell_of_disk(self) -> None:
         """Say once that the disk is full and nothing moves, and once that it moves again."""
