@@ -748,6 +748,24 @@ def test_an_infotext_fills_what_the_request_leaves_out(gateway: Gateway, busy: F
     assert (info["prompt"], info["negative_prompt"], info["cfg_scale"]) == ("a red fox", "", 3)
 
 
+@pytest.mark.parametrize(
+    ("told", "warned"),
+    [
+        ("Model hash: 0123456789, Model: elsewhere", False),
+        ("Model hash: 0000000000, Model: m", True),
+        ("Model hash: 81761151, Model: m", False),  # as A1111 once counted it
+        ("Model: other", True),
+    ],
+)
+def test_an_infotext_of_another_checkpoint_is_warned_of(
+    gateway: Gateway, busy: FakeWorker, told: str, warned: bool
+) -> None:
+    info = info_of(render(gateway, prompt="a cat", infotext=f"x\nSteps: 4, Sampler: Euler, {told}"))
+    assert info["sd_model_name"] == "m"
+    found = [text for text in info.get("warnings", []) if "no checkpoint is taken from it" in text]
+    assert len(found) == warned
+
+
 def test_an_infotext_that_says_what_no_request_may_is_refused(gateway: Gateway, busy: FakeWorker) -> None:
     text = "x\nSteps: many, Sampler: Euler, CFG scale: 5, Seed: 3"
     assert refused(gateway, infotext=text, steps=None)["field"] == "infotext.steps"

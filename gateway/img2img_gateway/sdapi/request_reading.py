@@ -18,6 +18,7 @@ from img2img_gateway.sdapi.styles import Style, apply_styles, read_styles
 from img2img_gateway.sdapi.tenant_options import Options
 from img2img_gateway.sdapi.translate import read_request
 from img2img_gateway.sdapi.worker_files import WorkerFiles
+from img2img_shared.checkpoints import is_hash
 from img2img_shared.infotext_parser import read_pairs
 from img2img_shared.params import Params
 from img2img_shared.refusals import refusal
@@ -101,6 +102,7 @@ class Reader:
         styles = await farm.call(read_styles, farm.settings.styles_file)
         prompts = apply_styles(body.prompt, body.negative_prompt, body.styles or [], styles)
         model = await farm.model(options.get("sd_model_checkpoint"), now=True)
+        await self._warn_of_other_checkpoint(sent.infotext or "", model, lenient)
         values = await self._for_checkpoint(_with_sampler(body, lenient), model, lenient)
         values = await self._with_refiner(values, model)
         if isinstance(values, Txt2ImgRequest) and values.enable_hr:
@@ -129,6 +131,23 @@ class Reader:
             control_pictures=control.pictures,
             warnings=lenient.warnings,
         )
+
+    async def _warn_of_other_checkpoint(self, infotext: str, model: str, lenient: Leniency) -> None:
+        """Warn of an infotext from another checkpoint than the one that renders.
+
+        Raises:
+            Refused: there is one, and the gateway is strict.
+        """
+        pairs = read_pairs(infotext)
+        digest, named = pairs.get("Model hash", ""), pairs.get("Model")
+        checkpoint = await self._farm.checkpoint(model) if digest or named else None
+        if checkpoint is None:
+            return
+        if checkpoint.sha256 and is_hash(digest):  # which tells more than a name
+            named = digest
+        if named and not checkpoint.is_called(named):
+            why = f"no checkpoint is taken from it ({named}), as in A1111; name it in override_settings"
+            lenient.set_aside("infotext", infotext, why)
 
     async def _hash(self, model: str) -> str | None:
         return (await self._farm.served_checkpoint(model)).short_hash
