@@ -12,6 +12,7 @@ from PIL import Image
 
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import Img2ImgRequest
+from img2img_gateway.sdapi.scripts.outpainting_mk2 import of_the_last_render
 from img2img_gateway.sdapi.scripts.sd_upscale import SdUpscale
 from img2img_shared.job import loop_name, result_key
 from img2img_worker.pictures.picture_file import encode_picture
@@ -308,6 +309,23 @@ def test_outpainting_mk2_is_the_farms_and_each_iteration_the_same(
     assert sorted(fake_worker.seeds) == [4, 4, 5, 5]
     assert [each.size for each in pictures] == [(128, 128), *[(64, 64)] * 4]
     assert (info["all_seeds"], info["index_of_first_image"]) == ([4, 5], 0)
+
+
+@pytest.mark.parametrize(
+    ("sides", "asked", "grown", "told"),
+    [
+        ("left, up", (96, 96), (128, 128), (128, 96)),
+        ("left, up", (64, 64), (128, 128), (128, 64)),
+        ("left", (64, 64), (128, 96), (64, 128)),
+    ],
+)
+def test_outpainting_mk2_tells_the_last_render_as_a1111_does(
+    sides: str, asked: tuple[int, int], grown: tuple[int, int], told: tuple[int, int]
+) -> None:
+    account = {"width": asked[0], "height": asked[1], "extra_generation_params": {"Mask blur": 32}}
+    found = of_the_last_render(sides, 8, account, grown)
+    assert (found["width"], found["height"]) == told
+    assert found["extra_generation_params"]["Mask blur"] == (32 if "up" in sides else None)
 
 
 def plot(*axes: tuple[int | str, str], **settings: bool | int) -> list[Any]:

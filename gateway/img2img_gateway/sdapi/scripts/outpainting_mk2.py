@@ -53,7 +53,7 @@ class OutpaintingMk2(Script):
             "subseed": draw_seed(request.subseed),
             "n_iter": 1,
         }
-        params = {
+        params: dict[str, Any] = {
             "outpaint": sides_of(self.sides),
             "outpaint_method": "noise",
             "outpaint_pixels": self.pixels,
@@ -67,8 +67,31 @@ class OutpaintingMk2(Script):
             params=params,
             sheets=GridSheet(count=count * request.n_iter),
             texts=of_the_first,
-            account_changes=lambda account, _: _of_a_batch(account, count),
+            account_changes=lambda account, size: {
+                **_of_a_batch(account, count),
+                **of_the_last_render(params["outpaint"], self.mask_blur, account, size),
+            },
         )
+
+
+def of_the_last_render(
+    sides: str, mask_blur: int, account: Mapping[str, Any], size: tuple[int, int]
+) -> dict[str, Any]:
+    """A1111 tells the size of the last render, which is a multiple of 64 where the picture did not grow then.
+
+    Args:
+        size: of the result.
+    """
+    across, down = "left" in sides or "right" in sides, "up" in sides or "down" in sides
+    width, height = (-(-side // 64) * 64 for side in size)
+    if down:
+        height = min(account["height"], size[1])
+    else:
+        width = min(account["width"], size[0])
+    # None: it differs between the axes
+    blur = {"Mask blur": None} if mask_blur and across != down else {}
+    extra = account["extra_generation_params"] | blur
+    return {"width": width, "height": height, "extra_generation_params": extra}
 
 
 def _of_a_batch(account: Mapping[str, Any], count: int) -> dict[str, Any]:
