@@ -12,10 +12,13 @@ from typing import Any
 import httpx
 import pytest
 import webuiapi
+from fastapi.testclient import TestClient
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from img2img_gateway.app import create_app
 from img2img_gateway.async_farm import THREADS
+from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.sdapi.unavailable import REASONS
 from img2img_shared.errors import Refused, StoreError
 from img2img_shared.job import inputs_key, result_key
@@ -728,6 +731,18 @@ def test_a_picture_of_another_format_is_answered_where_it_is_set_and_not_overrid
             gateway, override_settings=override, override_settings_restore_afterwards=not kept
         ).json()
         assert base64.b64decode(answer["images"][0]).startswith(start)
+
+
+def test_the_chosen_checkpoint_has_its_title_in_the_list_before_anybody_loads_it(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "tiny.safetensors").write_bytes(b"tiny")
+    settings = GatewaySettings(data_dir=tmp_path / "data", models_dir=models)
+    with TestClient(create_app(settings), "http://127.0.0.1", client=("127.0.0.1", 1)) as client:
+        client.post("/sdapi/v1/options", json={"sd_model_checkpoint": "tiny"}).raise_for_status()
+        told = client.get("/sdapi/v1/options").json()
+        listed = {each["title"]: each for each in client.get("/sdapi/v1/sd-models").json()}
+        assert told["sd_checkpoint_hash"] == listed[told["sd_model_checkpoint"]]["sha256"]
 
 
 def test_an_infotext_fills_what_the_request_leaves_out(gateway: Gateway, busy: FakeWorker) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.sdapi.option_table import changes_pictures, check_option, defaults
+from img2img_shared.checkpoints import with_hashes
 from img2img_shared.errors import Refused
 from img2img_shared.ledger.tables import Table
 
@@ -20,6 +21,8 @@ class Options:
         """Every option by its name, as it was sent, or with its default; the checkpoint by its title."""
         chosen = {**defaults(), **await self.chosen()}
         checkpoint = await self._farm.checkpoint(chosen["sd_model_checkpoint"])
+        if checkpoint is not None:  # its title as in the list of checkpoints, where clients look for it
+            (checkpoint,) = await self._farm.call(with_hashes, [checkpoint])
         return {
             **chosen,
             "sd_model_checkpoint": checkpoint.title if checkpoint else "",
