@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import ParamSpec, Self, TypeVar
@@ -19,7 +19,7 @@ from img2img_shared.farm.service import FarmService
 from img2img_shared.farm.submission import Submission
 from img2img_shared.ledger.file_names import FileKind, FileNames
 from img2img_shared.ledger.inversion_names import InversionInfo, InversionNames
-from img2img_shared.ledger.lora_names import LoraNames
+from img2img_shared.ledger.lora_names import EVERY, LoraNames
 from img2img_shared.params import Params
 from img2img_shared.pushed_models.pushed_model import ModelKind
 from img2img_shared.records import WorkerStatus
@@ -95,16 +95,47 @@ class AsyncFarm:
         """All live workers."""
         return await self.call(self.service.workers)
 
-    async def loras(self, model: str | None = None) -> dict[str, str] | None:
-        """The LoRAs of workers (of a model's, or all): their names, and the names that trainers gave them.
+    async def loras(self) -> dict[str, str] | None:
+        """The LoRAs of all workers: their names, and the names that trainers gave them.
 
         None: no worker has announced any.
         """
-        return await self.call(self._lora_names.of, await self._workers_of(model))
+        return await self.call(self._lora_names.of, await self._workers_of(None))
 
-    async def files(self, kind: FileKind, model: str | None = None) -> list[str] | None:
-        """The files of a kind that workers have (a model's, or all); None: none has announced any."""
-        return await self.call(self._file_names.of, await self._workers_of(model), kind)
+    async def files(self, kind: FileKind) -> list[str] | None:
+        """The files of a kind that workers have; None: none has announced any."""
+        return await self.call(self._file_names.of, await self._workers_of(None), kind)
+
+    async def loras_of(self, model: str) -> Collection[str] | None:
+        """The names of the LoRAs that a model's workers have; see `files_of`."""
+        return await self._said(model, self._lora_names.of_each)
+
+    async def files_of(self, kind: FileKind, model: str) -> Collection[str] | None:
+        """The files of a kind that a model's workers have; None: one of them has not said.
+
+        An embedded farm's worker is started, and waited for: else its first request were read differently.
+
+        Raises:
+            Unavailable: it does not start.
+        """
+        return await self._said(model, lambda workers: self._file_names.of_each(workers, kind))
+
+    async def _said(
+        self, model: str, ask: Callable[[Collection[str]], Sequence[Collection[str] | None]]
+    ) -> Collection[str] | None:
+        """What all workers of a model have together; None: one of them has not said."""
+        patience = 0.0
+        if self.service.is_embedded:
+            await self.served_checkpoint(model)
+            patience = 2 * EVERY  # it lives a little before it has looked into its folders
+        end = time.monotonic() + patience
+        while True:
+            said = await self.call(ask, await self._workers_of(model))
+            if said and None not in said:
+                return dict.fromkeys(name for each in said for name in each or ())
+            if time.monotonic() >= end:
+                return None
+            await asyncio.sleep(0.1)
 
     async def inversions(self, model: str | None = None) -> dict[str, InversionInfo]:
         """The textual inversions that workers have, by name, including those that they cannot use.

@@ -43,11 +43,14 @@ def picture(number: int = 0, size: int = 64) -> bytes:
 
 
 class Gateway:
-    """A gateway on a port of its own, in a thread, on a real Redis and a folder."""
+    """A gateway on a port of its own, in a thread, on a real Redis and a folder, or with an embedded farm."""
 
-    def __init__(self, redis_url: str, store: str | Path, **settings: Any) -> None:
+    def __init__(
+        self, redis_url: str | None = None, store: str | Path | None = None, **settings: Any
+    ) -> None:
         chosen = {"port": 0, **settings}
-        self.settings = GatewaySettings(redis_url=redis_url, store_url=str(store), **chosen)
+        store_url = None if store is None else str(store)
+        self.settings = GatewaySettings(redis_url=redis_url, store_url=store_url, **chosen)
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()

@@ -1,5 +1,7 @@
 """The farm in a folder: its processes start by themselves, are shared, and never outlive their users."""
 
+import base64
+import json
 import os
 import shutil
 import signal
@@ -23,6 +25,7 @@ from img2img_shared.ledger import connect
 from img2img_shared.settings import Settings
 from img2img_worker.models.checkpoints.catalog import DEMO
 from tests.eventually import eventually
+from tests.integration.gateway import Gateway, picture
 from tests.processes import running
 from tests.servers import RedisServer, raw_client
 
@@ -246,6 +249,18 @@ def test_a_worker_that_cannot_load_its_model_is_told_with_its_last_words(tmp_pat
         shutil.copytree(DEMO, tmp_path / "no model", dirs_exist_ok=True)
         farm.serve(str(tmp_path / "no model"))
         assert [worker.info.model for worker in farm.workers()] == [str(tmp_path / "no model")]
+
+
+def test_what_the_worker_has_is_known_to_its_first_request(tmp_path: Path) -> None:
+    image = base64.b64encode(picture()).decode()
+    asked = {"init_images": [image], "width": 64, "height": 64, "steps": 1, "restore_faces": True}
+    body = {**asked, "override_settings": {"sd_model_checkpoint": DEMO.name, "sd_vae": "soft"}}
+    with Gateway(data_dir=tmp_path) as gateway:
+        for _ in range(2):
+            answer = gateway.http.post("/sdapi/v1/img2img", json=body).raise_for_status()
+            vae, faces = json.loads(answer.json()["info"])["warnings"]
+            assert vae.startswith("sd_vae: no VAE 'soft' here")
+            assert faces.startswith("restore_faces: there is no CodeFormer here")
 
 
 def test_a_folder_may_be_called_what_it_likes(tmp_path: Path) -> None:

@@ -22,11 +22,12 @@ from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.sdapi.unavailable import REASONS
 from img2img_shared.errors import Refused, StoreError
 from img2img_shared.job import inputs_key, result_key
-from img2img_shared.ledger.file_names import FileNames
+from img2img_shared.ledger.file_names import FileKind, FileNames
 from img2img_shared.ledger.inversion_names import InversionInfo, InversionNames
 from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.param_fields import SOFT_FIELDS
+from img2img_shared.records import WorkerInfo
 from img2img_shared.samplers import SAMPLERS, SCHEDULERS
 from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
@@ -415,9 +416,30 @@ def test_what_cannot_be_done_is_refused_by_name(
 
 def test_faces_stay_as_they_are_where_nobody_can_restore_them(gateway: Gateway, busy: FakeWorker) -> None:
     """A1111's own test of its API wants a picture, though there are no weights."""
+    FileNames(busy.client).say(busy.worker, {"face_restorer": []})
     (warning,) = info_of(render(gateway, restore_faces=True))["warnings"]
     assert warning.startswith("restore_faces: there is no CodeFormer here")
     assert "warnings" not in info_of(render(gateway, restore_faces=False))
+
+
+@pytest.mark.parametrize("is_told_by_another", [False, True])
+def test_what_no_worker_has_told_yet_is_left_to_the_worker(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers, is_told_by_another: bool
+) -> None:
+    if is_told_by_another:
+        empty: dict[FileKind, list[str]] = {"face_restorer": [], "vae": [], "hypernetwork": []}
+        other = WorkerInfo(id="other", model="m", device="none", slots=4)
+        fake_worker.ledger.beat(other)
+        FileNames(fake_worker.client).say(other.id, empty)
+        LoraNames(fake_worker.client).say(other.id, {})
+    wanted = {"sd_vae": "soft", "sd_lora": "ink", "sd_hypernetwork": "lines"}
+    call = pool.submit(render, gateway, restore_faces=True, override_settings=wanted)
+    claim = fake_worker.await_claim()
+    params = fake_worker.ledger.job(claim.job_id, "default").params
+    assert (params.restore_faces, params.vae) == (True, "soft")
+    assert params.prompt.endswith("<hypernet:lines:1.0><lora:ink:1.0>")
+    fake_worker.end(claim)
+    assert "warnings" not in info_of(call.result())
 
 
 def test_faces_are_restored_by_what_a_worker_has(gateway: Gateway, busy: FakeWorker) -> None:

@@ -17,7 +17,10 @@ _NAMED = 20
 
 
 class WorkerFiles:
-    """The files of a model's workers, for one request."""
+    """The files of a model's workers, for one request.
+
+    What nobody can tell yet is kept: the worker decides.
+    """
 
     def __init__(self, farm: AsyncFarm, model: str, lenient: Leniency) -> None:
         self._farm = farm
@@ -54,10 +57,10 @@ class WorkerFiles:
         Like A1111, it appends them, the hypernetwork first.
         """
         if options.get("sd_hypernetwork", "None") != "None":
-            known = await self._farm.files("hypernetwork", self._model)
+            known = await self._farm.files_of("hypernetwork", self._model)
             prompt = self._with_network(prompt, options, "sd_hypernetwork", "hypernet", known)
         if options.get("sd_lora", "None") != "None":
-            listed = await self._farm.loras(self._model)
+            listed = await self._farm.loras_of(self._model)
             prompt = self._with_network(prompt, options, "sd_lora", "lora", listed)
         return prompt
 
@@ -79,7 +82,7 @@ class WorkerFiles:
         wanted = options.get("sd_vae", _AUTOMATIC[0])
         if wanted in (*_AUTOMATIC, "None"):
             return options
-        known = await self._farm.files("vae", self._model)
+        known = await self._farm.files_of("vae", self._model)
         if known is None or wanted in known or await self._farm.pushed("vae", [wanted]):
             return options
         why = f"no VAE {wanted!r} here ({_list(known)}); the checkpoint's own renders it, as in A1111"
@@ -88,9 +91,10 @@ class WorkerFiles:
 
     async def with_faces(self, params: Params) -> Params:
         """`params`, without `restore_faces` if no worker can do that: A1111 then leaves faces alone."""
-        known = await self._farm.files("face_restorer", self._model) if params.restore_faces else None
-        name = params.face_restoration_model
-        if not params.restore_faces or name in (known or ()):
+        if not params.restore_faces:
+            return params
+        known, name = await self._farm.files_of("face_restorer", self._model), params.face_restoration_model
+        if known is None or name in known:
             return params
         why = f"there is no {name} here; faces stay as they are, as in A1111 without its files"
         self._lenient.set_aside("restore_faces", True, why)
