@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from img2img_shared.errors import Refused
 from img2img_shared.hires import LATENT_UPSCALERS, hires_size
@@ -20,6 +22,7 @@ from img2img_worker.engine.render import Render
 from img2img_worker.farm.hires_recipe import hires_fix
 from img2img_worker.farm.recipe import recipe
 from img2img_worker.farm.render_steps import RenderSteps
+from img2img_worker.models.steps import Steps, without_steps
 from tests.unit.engine_toys import ToyFamily
 from tests.unit.test_recipe import SERVED, finished, job
 
@@ -163,6 +166,46 @@ def test_a_picture_is_enlarged_by_a_network_as_often_as_it_takes() -> None:
         (192, 288), Image.Resampling.LANCZOS
     )
     np.testing.assert_array_equal(unchanged.pixels, np.asarray(expected))
+
+
+def test_an_inpainting_checkpoint_sees_what_is_enlarged_as_a1111_shows_it() -> None:
+    half = {"inpainting_mask_weight": 0.5}
+    decode, high = followed(hires_fix(first(hr_upscaler="Latent", **half), 8), LATENT, PICTURE)[1:]
+    assert (decode.params.steps, decode.wants_latent, decode.pixels) == (0, False, None)
+    assert decode.latent is high.latent
+    assert high.cond_pixels is PICTURE
+    whole = followed(hires_fix(first(hr_upscaler="Latent"), 8), LATENT)[-1]
+    assert (whole.cond_pixels, whole.pixels) == (None, None)
+    steps = hires_fix(first(hr_upscaler="Nearest", **half), 8)
+    (*_, high) = followed(steps, PICTURE, np.zeros((4, 24, 16), np.float32))
+    assert high.cond_pixels is not None
+    brighter = 127.5 + PICTURE.repeat(2, 0).repeat(2, 1) / 2  # 0..1 where -1..1 is expected
+    np.testing.assert_array_equal(high.cond_pixels, brighter)
+    steps = hires_fix(first(hr_upscaler="Nearest", hr_resize_x=128, hr_resize_y=128), 8)
+    (*_, high) = followed(steps, PICTURE, np.zeros((4, 24, 16), np.float32))
+    np.testing.assert_array_equal(high.cond_pixels, brighter[32:160])
+
+
+class Inpainting(ToyFamily):
+    """A toy that remembers what it has been shown."""
+
+    def picture(self, pixels: Tensor, masks: Tensor | None, **more: Any) -> Steps[Tensor | None]:
+        self.shown = pixels[0].numpy(), masks, more["mask_weight"]
+        return without_steps(torch.zeros(1, 5, 8, 8))
+
+
+def test_a_checkpoint_is_shown_another_picture_than_the_latent_it_begins_from() -> None:
+    family = Inpainting(inpaints=True)
+    seen = np.full((64, 64, 3), 0.5, np.float32)
+    own = Params(width=64, height=64, steps=1, seed=1, subseed=2, inpainting_mask_weight=0.25)
+    render = replace(first(), params=own, latent=np.zeros((4, 8, 8), np.float32), latent_size=(8, 8))
+    with Engine(family, slots=1) as engine:
+        engine.submit(replace(render, cond_pixels=seen)).result(60)
+        assert family.shown[1:] == (None, 0.25)
+        np.testing.assert_array_equal(family.shown[0], seen)
+        engine.submit(render).result(60)
+        assert family.shown[1:] == (None, 1.0)
+        assert not family.shown[0].any()
 
 
 @pytest.mark.parametrize("upscaler", ["Latent", "Lanczos"])

@@ -121,7 +121,8 @@ class ConditionBuilder:
         """What its first checkpoint wants to see of the init image, at the latent's size, [c, h, w]."""
         render, family = image.render, image.phase.checkpoint.family
         masks = None if render.cond_mask is None else torch.from_numpy(render.cond_mask)[None]
-        pixels, mask_weight = render.pixels, render.params.inpainting_mask_weight
+        pixels = render.pixels if render.cond_pixels is None else render.cond_pixels
+        mask_weight = render.params.inpainting_mask_weight
         if pixels is None:
             # it is to see nothing of what is not there
             mask_weight, factor = 1.0, family.vae_factor

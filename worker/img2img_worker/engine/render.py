@@ -54,6 +54,9 @@ class Render:
     mask: NDArray[np.float32] | None = None
     #: in pixel space, 255 = repaint, uint8 [H, W]; for checkpoints that look at it
     cond_mask: Pixels | None = None
+    #: where it begins from a latent, the picture that checkpoints look at, [H, W, 3]; uint8, or float32 that
+    #: may have fractions of the same numbers; None: they see nothing
+    cond_pixels: Pixels | NDArray[np.float32] | None = None
     #: what holds it to control pictures
     controls: tuple[Control, ...] = ()
     #: the answer is the last latent, float32 [C, h, w], and not its picture

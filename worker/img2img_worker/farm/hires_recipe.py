@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,21 +63,31 @@ def hires_fix(
         earlier_calls=params.steps * (2 if SAMPLERS[params.sampler_name].second_order else 1),
         read_with=first.prompt if params.hires_fix_use_firstpass_conds and reads_early else None,
     )
+    crop = partial(crop_cells, columns=size.surplus_width // factor, rows=size.surplus_height // factor)
+    #: what an inpainting checkpoint sees of it
+    seen: NDArray[Any] | None = None
     if upscaler in LATENT_UPSCALERS:
         (latent,) = yield [replace(first, wants_latent=True)]
         if is_interrupted():
             (pixels,) = yield [replace(first, params=_without_calls(first.params), latent=latent)]
             return first, second, pixels
-        latent = resize_latent(latent, second.latent_size, *LATENT_UPSCALERS[upscaler])
+        latent = crop(resize_latent(latent, second.latent_size, *LATENT_UPSCALERS[upscaler]))
+        if params.inpainting_mask_weight < 1:
+            decode = replace(second, params=_without_calls(second.params), latent=latent)
+            (seen,) = yield [replace(decode, latent_size=latent.shape[1:])]
     else:
         (pixels,) = yield [first]
         if is_interrupted():
             return first, second, pixels
         picture = scale(Image.fromarray(pixels), (size.width, size.height), upscaler, run)
-        unchanged = replace(second, params=_without_calls(second.params), pixels=np.array(picture))
+        enlarged = np.array(picture)
+        unchanged = replace(second, params=_without_calls(second.params), pixels=enlarged)
         (latent,) = yield [replace(unchanged, wants_latent=True)]
-    latent = crop_latent(latent, size.surplus_width // factor, size.surplus_height // factor)
-    second = replace(second, latent=latent, latent_size=latent.shape[1:], controls=controls)
+        latent = crop(latent)
+        # A1111 gives the VAE 0..1 here, where it expects -1..1
+        shown = np.asarray(np.moveaxis(enlarged, 2, 0) / 2 + 127.5, np.float32)
+        seen = np.moveaxis(crop(shown, side=factor), 0, 2)
+    second = replace(second, latent=latent, latent_size=latent.shape[1:], cond_pixels=seen, controls=controls)
     (pixels,) = yield [second]
     return first, second, pixels
 
@@ -158,9 +169,14 @@ def resize_latent(latent: Latent, size: tuple[int, int], mode: str, antialias: b
     return np.asarray(whole[0].numpy(), dtype=np.float32)
 
 
-def crop_latent(latent: Latent, columns: int, rows: int) -> Latent:
-    """Crop so many columns and rows off a latent [C, h, w], half of them at each end; negative: none."""
-    height, width = latent.shape[1:]
-    top, left = max(rows, 0) // 2, max(columns, 0) // 2
-    bottom, right = height - (max(rows, 0) + 1) // 2, width - (max(columns, 0) + 1) // 2
-    return np.ascontiguousarray(latent[:, top:bottom, left:right])
+def crop_cells(cells: Latent, columns: int, rows: int, side: int = 1) -> Latent:
+    """Crop so many columns and rows of cells off [C, h, w], half of them at each end; negative: none.
+
+    Args:
+        side: of a cell, each way.
+    """
+    height, width = cells.shape[1:]
+    top, left = max(rows, 0) // 2 * side, max(columns, 0) // 2 * side
+    bottom = height - (max(rows, 0) + 1) // 2 * side
+    right = width - (max(columns, 0) + 1) // 2 * side
+    return np.ascontiguousarray(cells[:, top:bottom, left:right])
