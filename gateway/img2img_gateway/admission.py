@@ -4,6 +4,7 @@ from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from img2img_gateway.access import admit
+from img2img_gateway.dependencies import get_services
 from img2img_gateway.gateway_errors import Problem
 from img2img_gateway.page_routes import is_page
 from img2img_gateway.problems import problem_response
@@ -34,6 +35,7 @@ class Admission:
             try:
                 request.state.principal = await admit(request)
             except (Problem, FarmError) as error:
+                get_services(request).faults.tell(request.method, scope["path"], error)
                 await problem_response(scope["path"], error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -210,7 +210,8 @@ class ApiKeys:
         facts = self._keys.get(secret_hash)
         if facts is None:
             return None
-        key = _key(facts)
+        with self._keys.reading():
+            key = _key(facts)
         self._note_use(key.id)
         if key.rate is not None and looks:
             self._count(f"looks-{key.id}", max(key.rate, LOOKS))
@@ -235,7 +236,9 @@ class ApiKeys:
             )
 
     def _pairs(self) -> list[tuple[str, ApiKey]]:
-        return [(digest, _key(facts)) for digest, facts in self._keys.all().items()]
+        found = self._keys.all()
+        with self._keys.reading():
+            return [(digest, _key(facts)) for digest, facts in found.items()]
 
 
 def _key(facts: dict[str, Any]) -> ApiKey:

@@ -20,6 +20,7 @@ from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.broken_answers import BreakOff
 from img2img_gateway.deadlines import Deadlines
 from img2img_gateway.dependencies import Services
+from img2img_gateway.fault_log import FaultLog
 from img2img_gateway.gateway_metrics import CountRequests
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.job_news import JobNews
@@ -105,6 +106,7 @@ def _lifespan(settings: GatewaySettings, given: AsyncFarm | None) -> Callable[[F
             dispatcher = WebhookDispatcher(farm, hooks)
             pictures = MemoryBudget(PICTURES)
             app.state.services = Services(
+                faults=FaultLog(),
                 farm=farm,
                 watch=watch,
                 news=JobNews(farm),

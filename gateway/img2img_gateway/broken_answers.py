@@ -5,7 +5,7 @@ import logging
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from img2img_shared.errors import FarmError
+from img2img_shared.errors import FarmError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,8 @@ class BreakOff:
             if not has_begun or reason is None:
                 raise
             if isinstance(reason, FarmError):
-                log.warning("the answer to %s %s broke off: %s", scope["method"], scope["path"], reason)
+                path = one_line(scope["path"])
+                log.warning("the answer to %s %s broke off: %s", scope["method"], path, reason)
 
 
 def _foreseen_cause(error: BaseException | None) -> FarmError | ClientDisconnect | None:

@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from img2img_gateway.api_keys import ApiKeys
 from img2img_gateway.async_farm import AsyncFarm
+from img2img_gateway.fault_log import FaultLog
 from img2img_gateway.job_news import JobNews
 from img2img_gateway.memory_budget import MemoryBudget
 from img2img_gateway.quota import Quota
@@ -23,6 +24,7 @@ class Services:
     """The services of one gateway."""
 
     farm: AsyncFarm
+    faults: FaultLog
     watch: Watch
     news: JobNews
     keys: ApiKeys

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from img2img_gateway.dependencies import get_services
 from img2img_gateway.gateway_errors import Problem
 from img2img_shared.errors import Conflict, FarmError, NotFound, Refused, StoreError, Unavailable
 from img2img_shared.refusals import TOLD, finding
@@ -91,7 +92,7 @@ def documented(media_type: str, kind: type[BaseModel]) -> dict[int | str, dict[s
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Answer every error of `app` with a problem document."""
+    """Answer every error of `app` with a problem document, and log the farm's own."""
     for kind in (Problem, FarmError, HTTPException, RequestValidationError, ClientDisconnect, Exception):
         app.add_exception_handler(kind, _answer)
 
@@ -160,6 +161,7 @@ def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
 
 async def _answer(request: Request, error: Exception) -> Response:
     path = request.url.path
+    get_services(request).faults.tell(request.method, path, error)
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.NOT_FOUND:
         what = "a farm does not have AUTOMATIC1111's" if path.startswith(_A1111) else "there is no"
         error = Problem(404, f"{what} {request.method} {path[:200]}; /docs lists what there is")

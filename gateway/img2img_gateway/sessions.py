@@ -54,8 +54,10 @@ class Sessions:
 
     def find(self, token: str) -> Begun | None:
         """The credential that a session was begun with, or None if there is no such session (any more)."""
-        found = self._table(token).get(_BEGUN)
-        return None if found is None else Begun(**found)
+        table = self._table(token)
+        found = table.get(_BEGUN)
+        with table.reading():
+            return None if found is None else Begun(**found)
 
     def end(self, token: str) -> None:
         """End a session."""

@@ -14,7 +14,6 @@ from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.webhook_deliveries import Deliveries
 from img2img_gateway.webhook_targets import find_target
 from img2img_shared.job import Job
-from img2img_shared.ledger.connect import reading
 from img2img_shared.ledger.tables import Table, first_value
 from img2img_shared.records import Event
 
@@ -63,7 +62,7 @@ class WebhookStore:
     def all(self) -> dict[str, Hook]:
         """By job."""
         found = self._hooks.all()
-        with reading(self._farm.redis.key("gateway", "hooks")):
+        with self._hooks.reading():
             return {job: _hook(facts) for job, facts in found.items()}
 
     def advance(self, job_id: str, hook: Hook, last: Event) -> None:

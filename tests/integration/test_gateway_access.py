@@ -19,7 +19,9 @@ from img2img_gateway.api_keys import ApiKeys
 from img2img_gateway.app import create_app
 from img2img_gateway.commands import app as cli
 from img2img_gateway.gateway_settings import GatewaySettings
+from img2img_gateway.key_roles import Role
 from img2img_gateway.keys_mark import KEY
+from img2img_gateway.sessions import Sessions, hashed
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.ledger import FarmRedis
 from img2img_shared.ledger.reservations import Reservations
@@ -76,6 +78,46 @@ def test_a_job_is_its_keys(gateway: Gateway, ring: ApiKeys) -> None:
     files = {"image": ("a.png", picture(1))}
     job = gateway.http.post("/v1/jobs/upload", data=form, files=files, headers=bearer(secret)).json()
     assert job["owner"] == r"Alice's\nphone"
+
+
+@pytest.mark.parametrize("damage", ["7", "[]", '{"nonesuch": 1}', "no JSON"])
+def test_a_record_that_cannot_be_read_is_told_to_the_operator_and_may_be_mended(
+    redis_url: str,
+    store: Path,
+    ring: ApiKeys,
+    redis: redis_module.Redis,
+    caplog: pytest.LogCaptureFixture,
+    damage: str,
+) -> None:
+    (_, secret), (_, other) = ring.create("bot", "default", role=Role.ADMIN), ring.create("other", "default")
+    with Gateway(redis_url, store) as gateway:  # one that has told of nothing
+        for table, name, path, used in (
+            ("tasks:default", "begun", "/sdapi/v1/progress", secret),
+            ("last-task:default", "nonesuch", "/sdapi/v1/progress", secret),
+            ("storage", "default", "/v1/storage", secret),
+            ("keys", hashed(other), "/v1/jobs", other),
+        ):
+            key = f"{{img2img}}:gateway:{table}"
+            redis.hset(key, name, damage)
+            answer = gateway.http.get(path, headers=bearer(used))
+            assert (answer.status_code, key in answer.text) == (503, False)
+            told = f"GET {path} cannot be answered: Redis cannot serve the farm: its key {key} holds"
+            assert caplog.text.count(told) == 1
+            assert gateway.http.get(path, headers=bearer(used)).status_code == 503
+            assert caplog.text.count(told) == 1, "once is enough"
+            redis.hdel(key, name)
+        assert gateway.http.get("/v1/jobs", headers=bearer(secret)).status_code == 200
+
+
+@pytest.mark.parametrize("damage", ["7", "[]", '{"nonesuch": 1}'])
+def test_a_session_that_cannot_be_read_is_no_internal_error(
+    farm_redis: FarmRedis, redis: redis_module.Redis, damage: str
+) -> None:
+    sessions = Sessions(farm_redis)
+    token = sessions.begin(key="x")
+    redis.hset(f"{{img2img}}:gateway:session:{hashed(token)}", "begun", damage)
+    with pytest.raises(Unavailable, match=r"gateway:session:.* holds"):
+        sessions.find(token)
 
 
 def test_a_revoked_key_opens_no_more(gateway: Gateway, ring: ApiKeys) -> None:

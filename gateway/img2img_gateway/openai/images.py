@@ -228,6 +228,7 @@ class _ImagesCall(Call):
             try:
                 rendering.result()
             except Exception as error:
+                self._services.faults.tell_late("POST", OPENAI[0], error)
                 told_error = json.loads(bytes(problem_response(OPENAI[0], error).body))
                 yield _event({"type": "error", **told_error})
                 return

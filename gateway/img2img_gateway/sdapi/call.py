@@ -94,6 +94,7 @@ class Call(ABC):
             try:
                 answer = rendering.result()
             except Exception as error:
+                self._services.faults.tell_late("POST", self.path, error)
                 yield bytes(problem_response(self.path, error).body)
             else:
                 async for part in self._sent(answer):

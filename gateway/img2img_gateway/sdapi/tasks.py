@@ -135,7 +135,9 @@ class Tasks:
 
     async def last(self) -> LastTask:
         """The task that was begun last."""
-        return LastTask(**await self._farm.call(self._last.all))
+        found = await self._farm.call(self._last.all)
+        with self._last.reading():
+            return LastTask(**found)
 
     async def skip(self) -> None:
         """End the oldest task's current iteration with its images as they are; the next ones continue."""
@@ -159,7 +161,8 @@ class Tasks:
 
     def _read(self) -> list[TaskStatus]:
         kept = self._tasks.all().values()
-        tasks = [Task(**{**facts, "jobs": tuple(facts["jobs"])}) for facts in kept]
+        with self._tasks.reading():
+            tasks = [Task(**{**facts, "jobs": tuple(facts["jobs"])}) for facts in kept]
         found = []
         for task in sorted(tasks, key=lambda task: task.begun):
             try:

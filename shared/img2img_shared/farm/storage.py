@@ -36,15 +36,18 @@ class Storage:
     def of(self, tenant: str) -> TenantStorage:
         """That of one tenant."""
         since = int(self._call("HGET", self._counts, tenant) or 0)
-        return TenantStorage(tenant=tenant, since=since, **(self._table.get(tenant) or {}))
+        found = self._table.get(tenant) or {}
+        with self._table.reading():
+            return TenantStorage(tenant=tenant, since=since, **found)
 
     def all(self) -> list[TenantStorage]:
         """That of every tenant that has something, the largest first."""
         table, counted = self._table.all(), self.counted()
-        found = [
-            TenantStorage(tenant=tenant, since=counted.get(tenant, 0), **table.get(tenant, {}))
-            for tenant in table.keys() | counted.keys()
-        ]
+        with self._table.reading():
+            found = [
+                TenantStorage(tenant=tenant, since=counted.get(tenant, 0), **table.get(tenant, {}))
+                for tenant in table.keys() | counted.keys()
+            ]
         return sorted(found, key=lambda each: (-each.bytes, each.tenant))
 
     def counted(self) -> dict[str, int]:

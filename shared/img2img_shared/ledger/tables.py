@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from itertools import chain, islice, zip_longest
 from typing import Any
 
@@ -22,14 +23,18 @@ class Table:
     def get(self, name: str) -> Any:
         """The document of that name, or None."""
         data = self._call("HGET", self._key, name)
-        with reading(self._key):
+        with self.reading():
             return None if data is None else json.loads(data)
 
     def all(self) -> dict[str, Any]:
         """Every document by its name."""
         found: dict[bytes, bytes] = self._call("HGETALL", self._key)
-        with reading(self._key):
+        with self.reading():
             return {str(name, "utf-8"): json.loads(data) for name, data in found.items()}
+
+    def reading(self) -> AbstractContextManager[None]:
+        """A context in which the documents are taken for what they should be; see `connect.reading`."""
+        return reading(self._key)
 
     def put(self, documents: Mapping[str, Any]) -> None:
         """Store the documents, all or none of them, replacing those with the same names."""
