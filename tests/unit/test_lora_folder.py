@@ -148,6 +148,18 @@ def without_up(weights: Weights) -> Weights:
     [
         (without_up, r"needs lora_down\.weight and lora_up\.weight"),
         (lambda _: {}, "the file is empty"),
+        (
+            lambda _: {f"{KEY}.alpha": torch.tensor(4.0)},
+            r"only lora_unet_\w+\.alpha; use one that has its weights",
+        ),
+        (
+            lambda _: {
+                f"{UNET[1].peft}.lora_A.weight": torch.ones(RANK, 64),
+                f"{UNET[1].peft}.lora_B.weight": torch.ones(32, RANK),
+                f"{UNET[1].peft}.lora_B.bias": torch.ones(32),
+            },
+            r"lora_B\.bias is a bias of PEFT's, which is not supported; use .* without lora_bias",
+        ),
         (lambda weights: weights | {f"{KEY}.hada_w1_a": torch.ones(1)}, "hada_w1_a"),
         (lambda weights: weights | {f"{KEY}.dora_scale": torch.ones(1)}, r"dora_scale \[1\]"),
         (lambda weights: weights | {f"{KEY}.dora_scale": torch.ones(33, 1)}, r"dora_scale \[33, 1\]"),

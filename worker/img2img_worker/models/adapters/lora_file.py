@@ -30,6 +30,8 @@ _PEFT = re.compile(
 )
 _XLABS = re.compile(r"(.+\.processor\.(?:qkv_lora[12]?|proj_lora[12]))\.(down|up)\.weight")
 _PEFT_PARTS = {"A": "lora_down.weight", "B": "lora_up.weight"}
+#: what PEFT's `lora_bias` trains beside a layer's matrices
+_PEFT_BIAS = re.compile(r".+\.lora_B(?:\.default(?:_\d+)?)?\.bias")
 _MAGNITUDE = re.compile(r"(.+?)\.lora_magnitude_vector(?:\.weight)?")
 #: where diffusers writes the settings of PEFT's adapters into a file
 _METADATA = "lora_adapter_metadata"
@@ -129,6 +131,12 @@ def _read_key(path: Path, key: str) -> tuple[str, str]:
         return found[1], "lora_magnitude_vector"
     if found := _XLABS.fullmatch(key) or _PEFT.fullmatch(key):
         return found[1], _PEFT_PARTS.get(found[2], f"lora_{found[2]}.weight")
+    if _PEFT_BIAS.fullmatch(key):
+        raise Refused(
+            "lora",
+            path.stem,
+            f"{key} is a bias of PEFT's, which is not supported; use one that was trained without lora_bias",
+        )
     if found := _KEY.fullmatch(key):
         return found[1], found[2]
     kinds = ", ".join(dict.fromkeys(kind.name for kind in KINDS))
@@ -166,9 +174,12 @@ def _kind(path: Path, layer: str, tensors: Mapping[str, Tensor]) -> Kind:
     for kind in KINDS:
         if kind.needs <= tensors.keys() <= kind.needs | kind.may | _COMMON:
             return kind
-    near = [kind for kind in KINDS if (kind.needs | kind.may) & tensors.keys()]
-    wanted = " or ".join(" and ".join(sorted(kind.needs)) for kind in near) or "a kind of LoRA"
+    near = [kind for kind in KINDS if ((kind.needs | kind.may) - _COMMON) & tensors.keys()]
     found = ", ".join(f"{layer}.{part}" for part in sorted(tensors))
+    if not near:
+        reason = f"of this layer the file has only {found}; use one that has its weights"
+        raise Refused("lora", path.stem, reason)
+    wanted = " or ".join(" and ".join(sorted(kind.needs)) for kind in near)
     raise Refused("lora", path.stem, f"the file has {found}, but each layer needs {wanted}")
 
 
