@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -801,6 +802,30 @@ def test_an_infotext_of_another_checkpoint_is_warned_of(
     assert info["sd_model_name"] == "m"
     found = [text for text in info.get("warnings", []) if "no checkpoint is taken from it" in text]
     assert len(found) == warned
+
+
+def test_an_infotext_chooses_the_checkpoint_where_the_settings_let_it(
+    gateway: Gateway, fake_worker: FakeWorker, redis_url: str, store: Path
+) -> None:
+    other = FakeWorker(redis_url, store, "other")
+    other.sha256 = "ab" * 32
+    other._info = replace(other._info, sha256=other.sha256)
+    other.ledger.beat(other._info)
+    text, own = "x\nSteps: 4, Sampler: Euler, Model hash: ", {"sd_model_checkpoint": "m"}
+    with fake_worker, other:
+
+        def rendered(digest: str, **options: Any) -> tuple[str, list[str]]:
+            info = info_of(render(gateway, infotext=text + digest, prompt="a", override_settings=options))
+            return info["sd_model_name"], [warning.split(":")[0] for warning in info.get("warnings", [])]
+
+        gateway.http.post("/sdapi/v1/options", json=own).raise_for_status()
+        # too late for its own infotext, as in A1111
+        assert rendered("ab" * 5, disable_weights_auto_swap=False) == ("m", ["infotext"])
+        chosen = {"disable_weights_auto_swap": False}
+        gateway.http.post("/sdapi/v1/options", json=chosen).raise_for_status()
+        assert rendered("ab" * 5) == ("other", [])
+        assert rendered("ab" * 5, **own) == ("m", [])
+        assert rendered("cd" * 5) == ("m", ["sd_model_checkpoint"])
 
 
 def test_an_infotext_that_says_what_no_request_may_is_refused(gateway: Gateway, busy: FakeWorker) -> None:

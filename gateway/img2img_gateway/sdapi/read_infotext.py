@@ -134,8 +134,8 @@ def request_fields(text: str, *, txt2img: bool) -> tuple[dict[str, Any], dict[st
     """(fields of a request, options) that an infotext sets.
 
     As in A1111, it sets few fields of an img2img request, and not its prompts, size, guidance, strength and
-    mask. It never sets the checkpoint. If it names no source of noise, the settings decide, as on a machine
-    without a GPU.
+    mask. The checkpoint is not among the options. If it names no source of noise, the settings decide, as on
+    a machine without a GPU.
 
     Raises:
         Refused: names an option in it.

@@ -26,6 +26,8 @@ from img2img_shared.roles import check_roles
 
 #: options that A1111 has read before it comes to a request's override_settings
 _TOO_LATE = ("initial_noise_multiplier", "samples_format")
+#: the setting by which infotexts choose no checkpoint; in a request, it is too late for its infotext
+_KEEPS_CHECKPOINT = "disable_weights_auto_swap"
 #: what A1111's page calls the request's own
 _SAME_CHECKPOINT = "Use same checkpoint"
 _PROMPTS = {"prompt", "negative_prompt"}
@@ -92,7 +94,9 @@ class Reader:
         farm = self._farm
         for name in sent.unknown:
             lenient.set_aside(name, (sent.model_extra or {})[name], "there is no such field")
-        body = apply_infotext(sent)
+        stored = await self._options.chosen() if sent.infotext else {}
+        takes_checkpoint = stored.get(_KEEPS_CHECKPOINT, True) is False
+        body = apply_infotext(sent, takes_checkpoint=takes_checkpoint)
         if not body.model_fields_set & _PROMPTS and read_pairs(sent.infotext or "")["Prompt"]:
             why = "img2img takes no prompts from it, as in A1111; send them as prompt and negative_prompt"
             lenient.set_aside("infotext", sent.infotext, why)
@@ -102,7 +106,8 @@ class Reader:
         styles = await farm.call(read_styles, farm.settings.styles_file)
         prompts = apply_styles(body.prompt, body.negative_prompt, body.styles or [], styles)
         model = await farm.model(options.get("sd_model_checkpoint"), now=True)
-        await self._warn_of_other_checkpoint(sent.infotext or "", model, lenient)
+        if not takes_checkpoint:
+            await self._warn_of_other_checkpoint(sent.infotext or "", model, lenient)
         values = await self._for_checkpoint(_with_sampler(body, lenient), model, lenient)
         values = await self._with_refiner(values, model)
         if isinstance(values, Txt2ImgRequest) and values.enable_hr:
@@ -227,8 +232,11 @@ class Reader:
         return body.model_copy(update=dict.fromkeys(unused))
 
 
-def apply_infotext(sent: RenderRequest) -> RenderRequest:
+def apply_infotext(sent: RenderRequest, *, takes_checkpoint: bool) -> RenderRequest:
     """The request, with its infotext's values for fields that it leaves out.
+
+    Args:
+        takes_checkpoint: the hash in the text chooses the checkpoint, unless the request names one.
 
     Raises:
         Refused: the text has a value that no request may have.
@@ -237,6 +245,8 @@ def apply_infotext(sent: RenderRequest) -> RenderRequest:
         return sent
     is_txt2img = isinstance(sent, Txt2ImgRequest)
     fields, options = request_fields(sent.infotext, txt2img=is_txt2img)
+    if takes_checkpoint and (digest := read_pairs(sent.infotext).get("Model hash")):
+        options["sd_model_checkpoint"] = digest
     soft = {} if is_txt2img else soft_inpainting_arguments(sent.infotext)
     left_out = {name: value for name, value in fields.items() if name not in sent.model_fields_set}
     if options:
