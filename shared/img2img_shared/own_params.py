@@ -69,9 +69,12 @@ def _endings(given: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def draw_own_seeds(own: Mapping[str, Any]) -> dict[str, Any]:
-    """`own` with its seeds drawn where they are -1, so that the image can be rendered again."""
-    return {name: draw_seed(value) if name in _SEEDS else value for name, value in own.items()}
+def draw_own_seeds(params: Params, own: Mapping[str, Any]) -> dict[str, Any]:
+    """`own`, of an input below `params`, with its seeds drawn where they are -1: it can be rendered again."""
+    drawn = {name: draw_seed(value) if name in _SEEDS else value for name, value in own.items()}
+    if "subseed" in own and own.get("control", params.control):
+        drawn.setdefault("control_subseed", own["subseed"])
+    return drawn
 
 
 def with_own(params: Params, own: Mapping[str, Any]) -> Params:

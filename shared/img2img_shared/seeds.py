@@ -7,6 +7,9 @@ SEED_MIN, SEED_MAX = -(2**63), 2**64 - 1
 #: the seed that stands for one that is to be drawn
 DRAW = -1
 
+#: how many seeds there are for preprocessors with randomness: numpy's older generators take no more
+CONTROL_SEEDS = 2**32
+
 #: seeds are drawn from A1111's range, so that one can be typed into other tools
 _DRAWN_FROM = 4294967294
 
@@ -24,6 +27,15 @@ def shift_seed(seed: int, by: int) -> int:
     (2, -1, True)
     """
     return (seed + by - SEED_MIN) % (SEED_MAX + 1 - SEED_MIN) + SEED_MIN
+
+
+def control_seed(seed: int, second: int) -> int:
+    """What preprocessors with randomness draw from, in 0..2³² - 1: the sum; -1 as second is the seed again.
+
+    >>> control_seed(5, 7), control_seed(5, -1), control_seed(5, -2), control_seed(-3, 2**32 + 1)
+    (12, 10, 5, 1)
+    """
+    return (max(seed, 0) + max(seed if second == DRAW else second, 0)) % CONTROL_SEEDS
 
 
 def seeds_of(

@@ -30,6 +30,7 @@ from img2img_shared.ledger.previews import Previews
 from img2img_shared.param_fields import SOFT_FIELDS
 from img2img_shared.records import WorkerInfo
 from img2img_shared.samplers import SAMPLERS, SCHEDULERS
+from img2img_shared.seeds import control_seed
 from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
 from tests.eventually import eventually
@@ -263,6 +264,21 @@ def test_the_store_keeps_only_pictures_that_were_to_be_saved(
 
 def test_a_data_url_is_a_picture_too(gateway: Gateway, busy: FakeWorker) -> None:
     assert render(gateway, init_images=["data:image/png;base64," + encoded()]).status_code == 200
+
+
+def test_what_preprocessors_draw_is_that_of_the_first_iteration(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
+) -> None:
+    unit = {"enabled": True, "module": "shuffle", "model": "edges", "save_detected_map": False}
+    scripts = {"controlnet": {"args": [unit]}}
+    for own, expected in (({}, 6), ({"subseed": 7}, 10), ({"subseed": 7, "subseed_strength": 0.5}, 10)):
+        call = pool.submit(render, gateway, seed=3, n_iter=2, alwayson_scripts=scripts, **own)
+        claims = [fake_worker.await_claim() for _ in range(2)]
+        found = [fake_worker.ledger.job(claim.job_id, "default").params for claim in claims]
+        assert {control_seed(each.seed, each.control_subseed) for each in found} == {expected}
+        for claim in claims:
+            fake_worker.end(claim)
+        assert call.result().status_code == 200
 
 
 def test_latent_noise_under_a_mask_is_that_of_the_first_iteration(

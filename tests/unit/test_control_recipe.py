@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from img2img_shared.errors import Refused
+from img2img_shared.farm.submission import draw_seeds
 from img2img_shared.job import Input, Job, result_key
 from img2img_shared.picture_texts import read_texts
 from img2img_worker.engine.render import Render
@@ -179,6 +180,22 @@ def test_the_seed_has_a_part_in_what_is_random_alone() -> None:
     }
     assert keys["canny"][0] == keys["canny"][1]
     assert keys["shuffle"][0] != keys["shuffle"][1]
+
+
+def test_a_preprocessors_seed_is_a1111s_sum_of_two() -> None:
+    shuffled = {**EDGES, "module": "shuffle"}
+    name = result_key("0" * 16, 0, "png", "control-0")
+
+    def shown(**params: object) -> bytes:
+        drawn = draw_seeds(job(shuffled, **params).params)
+        one = job(shuffled).model_copy(update={"params": drawn})
+        return made(one, PICTURES)[1][name]
+
+    unset = {"subseed": -1}
+    assert shown(**unset) == shown(**unset) == shown(subseed=5) != shown(subseed=77)
+    assert shown(seed=5, subseed=77) == shown(seed=77, subseed=5, subseed_strength=0.5)
+    assert shown(subseed=-7) == shown(subseed=0)
+    assert shown(control_subseed=77) == shown(subseed=77)
 
 
 def test_the_least_used_is_forgotten_first() -> None:

@@ -82,9 +82,18 @@ def test_every_finding_is_told_and_what_only_fails_beside_the_jobs_too() -> None
 
 
 def test_seeds_that_are_to_be_drawn_are_drawn_and_others_kept() -> None:
-    drawn = draw_own_seeds({"seed": -1, "subseed": 3, "steps": -1})
+    drawn = draw_own_seeds(Params(), {"seed": -1, "subseed": 3, "steps": -1})
     assert drawn["seed"] >= 0
     assert (drawn["subseed"], drawn["steps"]) == (3, -1)
+    assert "control_subseed" not in drawn, "nothing to control"
+
+
+def test_preprocessors_are_told_whether_an_inputs_subseed_was_given() -> None:
+    held = Params.model_validate({"control": [{"module": "shuffle", "model": "edges"}]})
+    assert draw_own_seeds(held, {"subseed": 3})["control_subseed"] == 3
+    assert draw_own_seeds(held, {"subseed": -1})["control_subseed"] == -1
+    assert draw_own_seeds(held, {"subseed": 3, "control_subseed": 4})["control_subseed"] == 4
+    assert "control_subseed" not in draw_own_seeds(held, {"seed": 3}), "the job's"
 
 
 @pytest.mark.parametrize(

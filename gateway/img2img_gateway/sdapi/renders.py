@@ -22,7 +22,7 @@ from img2img_shared.errors import Refused, Summary
 from img2img_shared.farm.submission import draw_seeds
 from img2img_shared.modes import InpaintingFill
 from img2img_shared.params import Params
-from img2img_shared.seeds import seeds_of
+from img2img_shared.seeds import CONTROL_SEEDS, control_seed, seeds_of
 from img2img_shared.step_count import steps_in_all
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: renders"], route_class=JsonRoute)
@@ -134,12 +134,16 @@ async def _inputs(images: Sequence[str | None]) -> AsyncIterator[SentInput]:
 
 
 def _shifted(params: Params, offset: int) -> Params:
-    """`params` for images `offset` places later in the count of seeds; the noise under a mask stays the same.
+    """`params` for images `offset` places later in the count of seeds.
 
-    (A1111: `StableDiffusionProcessingImg2Img.init`, which is called once for all iterations.)
+    The noise under a mask and the preprocessors' stay the same. (A1111 calls
+    `StableDiffusionProcessingImg2Img.init` and scripts' `process` once for all iterations.)
     """
     seed, subseed = seeds_of(params.seed, params.subseed, params.subseed_strength, offset)
     changes = {"seed": seed, "subseed": subseed}
+    if params.control and offset:
+        first = control_seed(params.seed, params.control_subseed)
+        changes["control_subseed"] = (first - max(seed, 0)) % CONTROL_SEEDS
     if params.inpainting_fill == InpaintingFill.LATENT_NOISE and not params.subseed_strength:
         changes["fill_noise_seed_delta"] = -offset
     return params.model_copy(update=changes)

@@ -25,7 +25,7 @@ from img2img_shared.params import Params
 from img2img_shared.pushed_models.pins import Pins
 from img2img_shared.refusals import refusal
 from img2img_shared.roles import check_role
-from img2img_shared.seeds import draw_seed
+from img2img_shared.seeds import DRAW, draw_seed
 from img2img_shared.store import Store
 from img2img_shared.wire import LIMIT, encode_inputs, fingerprint
 
@@ -202,7 +202,7 @@ class Submission:
         item = await_result(self._under_way.popleft())
         if self.job.idempotency_key is not None:
             self._digest.update(fingerprint(item))
-        self._page.append(item.model_copy(update={"params": draw_own_seeds(item.params)}))
+        self._page.append(item.model_copy(update={"params": draw_own_seeds(self.job.params, item.params)}))
         self._count += 1
         if len(self._page) == PAGE:
             self._put_page()
@@ -241,7 +241,10 @@ def new_job(**facts: Any) -> Job:
 
 def draw_seeds(params: Params) -> Params:
     """`params` with seed and subseed drawn where they are -1, once, so that the job can be told again."""
-    return params.model_copy(update={"seed": draw_seed(params.seed), "subseed": draw_seed(params.subseed)})
+    drawn = {"seed": draw_seed(params.seed), "subseed": draw_seed(params.subseed)}
+    if params.control and params.control_subseed == DRAW:
+        drawn["control_subseed"] = params.subseed  # as it was given
+    return params.model_copy(update=drawn)
 
 
 def request_of(job: Mapping[str, Any], params: Params) -> dict[str, str]:

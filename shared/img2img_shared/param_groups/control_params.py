@@ -6,6 +6,8 @@ from pydantic import Field
 
 from img2img_shared.control import MOST_UNITS, ControlUnit
 from img2img_shared.param_groups.group import ParamGroup
+from img2img_shared.param_groups.seed_params import Seed
+from img2img_shared.seeds import DRAW
 
 
 class ControlParams(ParamGroup):
@@ -21,6 +23,15 @@ class ControlParams(ParamGroup):
             examples=[[{"module": "canny", "model": "control_v11p_sd15_canny", "weight": 0.8}]],
         ),
     ] = ()
+    control_subseed: Annotated[
+        Seed,
+        Field(
+            title="Second seed of preprocessors",
+            description="Number added to the first output's seed for preprocessors with randomness "
+            "(`shuffle`); -1: the `subseed` that was given, else the seed itself.",
+            examples=[8],
+        ),
+    ] = DRAW
     control_only: Annotated[
         bool,
         Field(

@@ -11,6 +11,7 @@ from img2img_shared.control import ControlUnit, control_roles, picture_roles
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.param_groups.size_params import CELL
 from img2img_shared.params import Params
+from img2img_shared.seeds import control_seed
 from img2img_worker.engine.render import Control
 from img2img_worker.farm.control_cache import ControlCache, key_of
 from img2img_worker.pictures.control.prepare_control import (
@@ -208,7 +209,6 @@ def _effective_region(picture: Image.Image, role: str) -> NDArray[np.uint8]:
 def _seed(params: Params) -> int:
     """The seed of preprocessors with randomness: the first image's, so that a batch has one picture.
 
-    A1111's clients leave the variation seed to be drawn, which the extension uses as the seed itself.
+    A1111's extension adds the variation seed, and where that is to be drawn, the seed itself.
     """
-    second = params.subseed if params.subseed_strength else params.seed
-    return max(params.seed, 0) + max(second, 0)
+    return control_seed(params.seed, params.control_subseed)

@@ -201,7 +201,7 @@ def _intensity(picture: Pixels, _resolution: float, numbers: tuple[float, float]
 def _shuffle(picture: Pixels, resolution: float, _numbers: tuple[float, float], seed: int) -> Pixels:
     scaled = at_resolution(picture, resolution)
     height, width = scaled.shape[:2]
-    random = np.random.RandomState(seed & 0xFFFFFFFF)
+    random = np.random.RandomState(seed)
     across = (_noise_disk(random, height, width) * float(width - 1)).astype(np.float32)
     down = (_noise_disk(random, height, width) * float(height - 1)).astype(np.float32)
     return np.asarray(cv2.remap(scaled, across, down, cv2.INTER_LINEAR), np.uint8)
