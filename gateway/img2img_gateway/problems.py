@@ -140,7 +140,7 @@ def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
             status, members = 422, {"field": error.field, "allowed": error.reason}
         case NotFound():
             status = 404
-        case Unavailable() | StoreError(transient=True):
+        case Unavailable() | StoreError(transient=True) | StoreError(mendable=True):
             status, headers = 503, {"Retry-After": str(RETRY_AFTER)}
         case RequestValidationError():
             status, members = 422, _findings(error)

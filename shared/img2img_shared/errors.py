@@ -80,14 +80,22 @@ class StoreError(FarmError):
     Args:
         message: for who runs the farm: it may name the store.
         transient: the same call may succeed later.
+        mendable: it succeeds once whoever runs the farm has mended a clock or credentials.
         missing: the store answered that there is no such object.
         reason: the same for everyone else, who need not know where the store is; None: as `message`.
     """
 
     def __init__(
-        self, message: str, *, transient: bool, missing: bool = False, reason: str | None = None
+        self,
+        message: str,
+        *,
+        transient: bool,
+        mendable: bool = False,
+        missing: bool = False,
+        reason: str | None = None,
     ) -> None:
         self.transient = transient
+        self.mendable = mendable
         self.missing = missing
         self.reason = message if reason is None else reason
         super().__init__(message)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from obstore.exceptions import AlreadyExistsError, BaseError
 
 from img2img_shared.errors import StoreError, Unavailable
-from img2img_shared.store_errors import is_transient, why
+from img2img_shared.store_errors import is_mendable, is_transient, why
 from img2img_shared.store_folder import FolderAway, StoreFolder
 
 _AWAY = "the folder is not the farm's any more (is its share mounted?)"
@@ -52,7 +52,8 @@ class StoreAccess:
                 raise self.error(action, key, "its folder is gone", transient=True) from error
             raise self.error(action, key, "the bucket does not exist") from error
         except (BaseError, OSError, ValueError) as error:
-            raise self.error(action, key, why(error), transient=is_transient(error)) from error
+            passes, is_for_operator = is_transient(error), is_mendable(error)
+            raise self.error(action, key, why(error), transient=passes, mendable=is_for_operator) from error
 
     def check_missing(self, action: str, key: str) -> None:
         """Check again that an object is missing: its network share may have been away just then.
@@ -88,12 +89,20 @@ class StoreAccess:
             raise self.error("write", key, _AWAY, transient=True)
 
     def error(
-        self, action: str, key: str, why: str, *, transient: bool = False, missing: bool = False
+        self,
+        action: str,
+        key: str,
+        why: str,
+        *,
+        transient: bool = False,
+        mendable: bool = False,
+        missing: bool = False,
     ) -> StoreError:
         """The error for an action that failed; its `reason` does not say where the store is."""
         return StoreError(
             f"cannot {action} {key} in {self._url}: {why}",
             transient=transient,
+            mendable=mendable,
             missing=missing,
             reason=f"the store cannot {action} {key}: {why}",
         )

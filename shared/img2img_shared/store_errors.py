@@ -19,6 +19,13 @@ _PASSING = (
 _PASSING_CODES = re.compile(
     r"<Code>(RequestTimeout|IncompleteBody|OperationAborted|ConditionalRequestConflict)<"
 )
+#: what whoever runs the farm has to mend, by S3's code for it
+_MENDABLE = {
+    "RequestTimeTooSkewed": "the clocks of the store and of this machine differ",
+    "ExpiredToken": "the credentials have expired",
+    "InvalidAccessKeyId": "the store does not know the credentials",
+    "SignatureDoesNotMatch": "the credentials are wrong",
+}
 #: S3's answer to a header that it does not know, such as If-None-Match
 _UNSUPPORTED = re.compile(r"\b501 Not Implemented\b")
 
@@ -31,11 +38,17 @@ def why(error: Exception) -> str:
     if (number := _os_error(error)) is not None:
         return os.strerror(number)
     if found := re.search(r"status code: (\d{3}[^:<]*)", text):
-        code = re.search(r"<Code>(\w+)</Code>", text)
-        return f"the server answers {found[1].strip()}" + (f" ({code[1]})" if code else "")
+        code = _code(error)
+        told = f"the server answers {found[1].strip()}" + (f" ({code})" if code else "")
+        return f"{told}, as {_MENDABLE[code]}" if code in _MENDABLE else told
     if "HTTP error" in text:
         return "the server does not answer"
     return text.split("\n\nDebug source")[0].replace("\n", " ").strip()[:400]
+
+
+def is_mendable(error: Exception) -> bool:
+    """Whether the same call succeeds once whoever runs the farm has mended a clock or credentials."""
+    return _code(error) in _MENDABLE
 
 
 def is_transient(error: Exception) -> bool:
@@ -53,6 +66,12 @@ def is_transient(error: Exception) -> bool:
 def is_unsupported(error: BaseException | None) -> bool:
     """Whether the server says that it has not got what it was asked for."""
     return bool(_UNSUPPORTED.search(str(error)))
+
+
+def _code(error: Exception) -> str | None:
+    """S3's code for it."""
+    found = re.search(r"<Code>(\w+)</Code>", str(error))
+    return found[1] if found else None
 
 
 def _os_error(error: Exception) -> int | None:

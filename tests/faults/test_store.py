@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from img2img_shared.errors import StoreError
@@ -11,8 +12,9 @@ from img2img_shared.store import Store
 from tests.checkpoints import cached, sd1
 from tests.eventually import eventually
 from tests.faults.conftest import Account
-from tests.faults.farm import FaultyFarm, ForkServer
+from tests.faults.farm import FaultyFarm, ForkServer, picture
 from tests.faults.proxy import ERRORS, FaultyStore
+from tests.integration.gateway import Gateway
 from tests.s3 import S3Server
 
 
@@ -88,6 +90,32 @@ def test_images_wait_for_a_store_that_stays_away_and_the_job_says_so(
     account.settle(s3_farm, f"the store {fault} until it has not", job)
     assert s3_farm.status(job).waits_for is None
     assert "claims again" in worker.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("has expired credentials", "the credentials have expired"),
+        ("has another clock", "the clocks of the store and of this machine differ"),
+    ],
+)
+def test_a_submit_may_be_repeated_when_clock_and_credentials_are_mended_and_the_log_says_so(
+    s3_farm: FaultyFarm, bad_network: FaultyStore, caplog: pytest.LogCaptureFixture, fault: str, told: str
+) -> None:
+    form = {"model": "m", "width": "64", "height": "64"}
+    with Gateway(s3_farm.server.url, s3_farm.store_url) as gateway:
+
+        def submitted() -> httpx.Response:
+            return gateway.http.post("/v1/jobs/upload", data=form, files={"image": ("a.png", picture(0))})
+
+        bad_network.fault = fault
+        answer = submitted()
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert told in answer.json()["detail"]
+        assert "POST /v1/jobs/upload cannot be answered: cannot " in caplog.text
+        assert told in caplog.text
+        bad_network.fault = None
+        assert submitted().status_code == 201
 
 
 def test_an_answer_that_was_cut_short_is_not_taken_for_an_object(

@@ -298,7 +298,7 @@ LOCAL = "Generic LocalFileSystem error: Unable to open file /mnt/farm/jobs/1/0.p
         ),
         (
             S3 + "Server returned non-2xx status code: 400 Bad Request: <Code>ExpiredToken</Code>",
-            "the server answers 400 Bad Request (ExpiredToken)",
+            "the server answers 400 Bad Request (ExpiredToken), as the credentials have expired",
             False,
         ),
         (
