@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from img2img_shared.control import ControlUnit
 from img2img_shared.job import result_key
 from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.params import Params
@@ -23,6 +24,7 @@ from img2img_worker.engine.engine import Engine
 from img2img_worker.farm.hires_recipe import hires_fix
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.prompts.conditioning import conditioning
+from img2img_worker.pictures.control.source import Originals, source
 from img2img_worker.pictures.decode import decode_picture
 from img2img_worker.pictures.layout import lay_out
 from img2img_worker.pictures.mask import soft_mask
@@ -209,6 +211,12 @@ def a_control_unit(_: Path, send: Send, worker: FakeWorker) -> None:
         answer = send(alwayson_scripts={"controlnet": {"args": [{"enabled": True, **unit}]}})
         assert answer.status_code == 422
         assert all(word in answer.json()["detail"] for word in words)
+    picture = Image.effect_noise((96, 64), 60).convert("RGB")
+    originals = Originals(image=picture, mask=Image.new("L", picture.size))
+    for padding in (8, 96):
+        params = Params(inpaint_full_res=True, inpaint_full_res_padding=padding)
+        seen = source(ControlUnit(module="canny", model="edges"), originals, params)[0]
+        assert np.array_equal(seen, np.asarray(picture)), "all of it"
 
 
 #: what the README calls each, and the proof
