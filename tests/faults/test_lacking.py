@@ -82,6 +82,17 @@ def test_what_nobody_has_is_a_reason_to_fail(farm: FaultyFarm) -> None:
     assert [reason.partition(";")[0] for reason in reasons] == 3 * ["lora is 'lost': unknown LoRA"]
 
 
+def test_what_one_image_was_refused_for_the_next_of_its_job_are_before_they_are_begun(
+    farm: FaultyFarm,
+) -> None:
+    begun = farm.folder / "begun"
+    job = farm.submit(40, prompt="<lora:lost:1>")
+    farm.worker(environment={"IMG2IMG_MODELS_DIR": str(farm.folder / "none")}, note_begun={"log": str(begun)})
+    farm.done(job)
+    assert len(farm.reasons(job)) == 40
+    assert 0 < len(begun.read_text().splitlines()) < 40
+
+
 def test_what_nobody_has_is_refused_where_workers_live(one_of_three: FaultyFarm) -> None:
     farm = one_of_three
     redis = farm.producer._service.redis
