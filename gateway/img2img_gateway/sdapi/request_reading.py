@@ -125,7 +125,6 @@ class Reader:
         scripts |= {"control": control.under(options)} if control.units else {}
         params = read_request(values, prompts, options, scripts)
         params = await files.with_faces(params)
-        await farm.call(farm.service.check_named, model, params)
         check_roles({*control.pictures, *(() if params.txt2img else ("image",))}, params)
         return Reading(
             body=body,

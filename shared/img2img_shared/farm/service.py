@@ -107,15 +107,6 @@ class FarmService(Catalog, JobLookup, JobControl, ModelShelf):
             check_files=check_files,
         )
 
-    def check_named(self, model: str, params: Params) -> None:
-        """That somebody has what an image of `model` with these parameters names: see `FileCheck`.
-
-        Raises:
-            Refused: a live worker could render it, and neither these nor the store have a file that it names.
-            Unavailable: Redis does not answer.
-        """
-        self._file_check(model, Pins(self.model_index.all().values(), model))(params)
-
     def _file_check(self, model: str, pins: Pins) -> Callable[[Params], None]:
         check = FileCheck(
             self.redis,
