@@ -151,7 +151,9 @@ class Watch:
 
 
 def ends(latest: Event) -> bool:
-    """Whether nothing can follow this event of a job."""
+    """Whether nothing can follow this event of a job; that of its last image is followed by the job's own."""
+    if latest.index is not None:
+        return False
     if latest.job_state is JobState.CANCELLED:
         return latest.running == 0
     return latest.job_state in (JobState.DONE, JobState.FAILED)

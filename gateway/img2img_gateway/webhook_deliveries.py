@@ -27,6 +27,8 @@ BACKOFF = (5, 60, 300, 1800, 7200, 18000, 36000, 36000)
 #: deliveries that are tried at the same time, of all tenants and of one: a tenant whose targets are slow
 #: holds up its own deliveries only
 AT_ONCE, SHARE = 64, 16
+#: deliveries of a tenant that are due and not begun from which on it is behind
+BEHIND = 100
 #: seconds after which a try that was begun and not ended may be begun again
 CLAIMED = 60
 #: dead deliveries of a tenant that are kept: the newest
@@ -74,6 +76,10 @@ class Deliveries:
     def due(self) -> list[str]:
         """Deliveries to try now, the tenants in turn; the caller has each for `CLAIMED` seconds."""
         return self._due.take()
+
+    def are_behind(self, tenant: str) -> bool:
+        """Whether more of a tenant's should wait until they are made: they would delay its other jobs'."""
+        return self._due.overdue(tenant) >= BEHIND
 
     def deliver(self, delivery_id: str) -> None:
         """Try a delivery once. If it fails, it is due again later, or dead after the last try."""

@@ -11,6 +11,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -23,7 +24,6 @@ from img2img_gateway.webhook_deliveries import AT_ONCE
 from img2img_gateway.webhook_store import Hook, WebhookStore
 from img2img_shared.errors import FarmError, NotFound
 from img2img_shared.job import ImageState
-from img2img_shared.ledger import IMAGES
 from img2img_shared.ledger.connect import answering
 from img2img_shared.ledger.event_tail import read_events
 from img2img_shared.ledger.tables import Election
@@ -35,8 +35,10 @@ log = logging.getLogger(__name__)
 #: name of the task, and of its queue
 TASK = "img2img.webhook"
 QUEUE = "img2img.webhooks"
-#: seconds between two rounds, and seconds after which another gateway is elected in place of one that died
-ROUND, TERM = 0.5, 5
+#: seconds between two looks at the jobs, and between two rounds while deliveries are due
+ROUND, QUICK = 0.5, 0.05
+#: seconds after which another gateway is elected in place of one that died
+TERM = 5
 #: seconds for which the worker waits for a message before it looks whether it must stop
 WAIT = 0.1
 #: jobs that one call of Redis looks at, and events of each that it gives
@@ -60,8 +62,8 @@ class WebhookDispatcher:
         self._worker = _worker(self._app, self._name)
         #: held during a round; no round begins once it is closed
         self._turn, self._is_closed = threading.Lock(), False
-        #: when hooks without a job were last looked for
-        self._swept = time.monotonic()
+        #: when the jobs were last looked at, and hooks without a job last looked for
+        self._looked, self._swept = -ROUND, time.monotonic()
         self._thread = threading.Thread(target=self._work, name="webhooks", daemon=True)
 
     async def run(self) -> None:
@@ -69,8 +71,9 @@ class WebhookDispatcher:
         self._thread.start()
         trouble = ""
         while True:
+            is_busy = False
             try:
-                await self._farm.call(self.round)
+                is_busy = await self._farm.call(self.round)
             except FarmError as error:
                 if str(error) != trouble:  # an hour without Redis has thousands of rounds
                     log.warning("webhooks wait: %s", error)
@@ -79,7 +82,7 @@ class WebhookDispatcher:
                 if trouble:
                     log.warning("webhooks go on")
                 trouble = ""
-            await asyncio.sleep(ROUND)
+            await asyncio.sleep(QUICK if is_busy else ROUND)
 
     def close(self) -> None:
         """Take no more deliveries."""
@@ -94,15 +97,23 @@ class WebhookDispatcher:
         self._deliveries.shutdown(cancel_futures=True)
         self._app.close()
 
-    def round(self) -> None:
-        """If this gateway is elected, make deliveries of new events, and have those that are due tried."""
+    def round(self) -> bool:
+        """If this gateway is elected, make deliveries of new events, and have those that are due tried.
+
+        Returns:
+            whether any was due, and more may be as soon as these are delivered.
+        """
         with self._turn:
             if self._is_closed or not self._election.is_won():
-                return
-            self._look()
-            for delivery_id in self._hooks.deliveries.due():
+                return False
+            if time.monotonic() >= self._looked + ROUND:
+                self._look()
+                self._looked = time.monotonic()
+            due = self._hooks.deliveries.due()
+            for delivery_id in due:
                 with answering("the queue"):
                     self._app.send_task(TASK, args=[delivery_id], queue=QUEUE, ignore_result=True)
+            return bool(due)
 
     def _take(self, delivery_id: str) -> None:
         """Celery's task: have a thread deliver, so that the next message is read at once."""
@@ -120,12 +131,14 @@ class WebhookDispatcher:
         sweeps = time.monotonic() >= self._swept + ORPHAN
         self._swept = time.monotonic() if sweeps else self._swept
         for start in range(0, len(hooks), TOGETHER):
+            if not self._election.is_won():  # a look may take longer than a term
+                return
             part = dict(hooks[start : start + TOGETHER])
             after = {job_id: hook.after for job_id, hook in part.items()}
             news = read_events(self._farm.redis, after, EVENTS)
             for job_id, hook in part.items():
-                if job_id in news:
-                    self._tell_all(job_id, hook, news[job_id])
+                if job_id in news or hook.missed is not None:
+                    self._tell_all(job_id, hook, news.get(job_id, []))
                 elif sweeps and time.time() - hook.created > ORPHAN and not self._is_there(job_id, hook):
                     self._hooks.remove(job_id)
 
@@ -137,25 +150,36 @@ class WebhookDispatcher:
         return True
 
     def _tell_all(self, job_id: str, hook: Hook, events: list[Event]) -> None:
-        if _lacks_ends(hook, events[0]):
-            self._tell_images(job_id, hook, events[0])
+        """Tell of new events, and of some of the images whose events are gone; of the job's end last."""
+        if events and _lacks_ends(hook, events[0]):
+            hook = replace(hook, missed=0, ended=_ended_before(events[0]))
+        if hook.missed is not None and not self._hooks.deliveries.are_behind(hook.tenant):
+            hook = self._tell_missed(job_id, hook, hook.missed)
+        if events and ends(events[-1]):
+            if hook.missed is None:
+                for each in events:
+                    self._tell(job_id, hook, each)
+                self._hooks.remove(job_id)
+                return
+            events = events[:-1]
         for each in events:
             self._tell(job_id, hook, each)
-        if ends(events[-1]):
-            self._hooks.remove(job_id)
-        else:
-            self._hooks.advance(job_id, hook, events[-1])
+        self._hooks.keep(job_id, hook.after_event(events[-1]) if events else hook)
 
-    def _tell_images(self, job_id: str, hook: Hook, first: Event) -> None:
-        """Tell of all images that have ended, as the ledger knows them: events before `first` are gone.
+    def _tell_missed(self, job_id: str, hook: Hook, start: int) -> Hook:
+        """Tell of `EVENTS` images from `start` on, if they have ended, as the ledger knows them.
 
-        What was told of some of them before is a repeat, under the same id.
+        What was told of some of them before is a repeat, under the same id. All at once would hold up every
+        other webhook of the farm for minutes.
         """
-        with suppress(NotFound):
-            for start in range(0, first.n, IMAGES):
-                for image in self._farm.ledger.images(job_id, hook.tenant, start):
-                    if image.state in _ENDED:
-                        self._tell_image(job_id, hook, image, first.id)
+        try:
+            images = self._farm.ledger.images(job_id, hook.tenant, start, EVENTS)
+        except NotFound:
+            images = []
+        for image in images:
+            if image.state in _ENDED:
+                self._tell_image(job_id, hook, image, hook.after)
+        return replace(hook, missed=start + EVENTS if len(images) == EVENTS else None)
 
     def _tell_image(self, job_id: str, hook: Hook, image: Event | ImageStatus, event_id: str) -> None:
         data = {"job": job_id, "index": image.index, "reason": image.reason}
@@ -165,7 +189,7 @@ class WebhookDispatcher:
     def _tell(self, job_id: str, hook: Hook, event: Event) -> None:
         if event.index is not None and "image" in hook.events and event.state in _ENDED:
             self._tell_image(job_id, hook, event, event.id)
-        if event.index is None and ends(event):
+        if ends(event):
             kind = "failed" if event.failed or event.done < event.n else "done"
             if kind in hook.events:
                 counts = {"n": event.n, "done": event.done, "failed": event.failed}
@@ -222,8 +246,12 @@ def _lacks_ends(hook: Hook, first: Event) -> bool:
     """
     if hook.ended is None or "image" not in hook.events:
         return False
-    is_end = first.index is not None and first.state in _ENDED
-    return first.done + first.failed - is_end > hook.ended
+    return _ended_before(first) > hook.ended
+
+
+def _ended_before(event: Event) -> int:
+    """The number of the job's images that had ended before this event."""
+    return event.done + event.failed - (event.index is not None and event.state in _ENDED)
 
 
 _ENDED = (ImageState.DONE, ImageState.FAILED)

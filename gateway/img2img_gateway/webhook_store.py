@@ -8,7 +8,7 @@ import base64
 import secrets
 import time
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, Self
 
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.webhook_deliveries import Deliveries
@@ -29,8 +29,14 @@ class Hook:
     after: str = "0"
     #: images of the job that had ended by then; None: an older version did not note it
     ended: int | None = None
+    #: index of the next image to tell of without an event; None: there was an event for each
+    missed: int | None = None
     #: seconds since 1970
     created: float = 0.0
+
+    def after_event(self, last: Event) -> Self:
+        """The same once events up to `last` were looked at."""
+        return replace(self, after=last.id, ended=last.done + last.failed)
 
 
 class WebhookStore:
@@ -53,7 +59,7 @@ class WebhookStore:
 
     def add(self, job: Job, hook: Hook) -> None:
         """Tell what becomes of `job`, which is about to be written."""
-        self._keep(job.id, replace(hook, tenant=job.tenant))
+        self.keep(job.id, replace(hook, tenant=job.tenant))
 
     def remove(self, job_id: str) -> None:
         """Tell no more."""
@@ -65,17 +71,14 @@ class WebhookStore:
         with self._hooks.reading():
             return {job: _hook(facts) for job, facts in found.items()}
 
-    def advance(self, job_id: str, hook: Hook, last: Event) -> None:
-        """Events up to `last` were looked at."""
-        self._keep(job_id, replace(hook, after=last.id, ended=last.done + last.failed))
+    def keep(self, job_id: str, hook: Hook) -> None:
+        """Keep the hook of a job, in place of what was known of it."""
+        self._hooks.put({job_id: asdict(hook)})
 
     def secret(self, tenant: str) -> str:
         """What a tenant's messages are signed with, "whsec_" and base64; made when first asked for."""
         proposal = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
         return first_value(self._farm.redis, "secret", tenant, proposal=proposal)
-
-    def _keep(self, job_id: str, hook: Hook) -> None:
-        self._hooks.put({job_id: asdict(hook)})
 
 
 def _hook(facts: dict[str, Any]) -> Hook:

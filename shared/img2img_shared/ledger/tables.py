@@ -90,8 +90,7 @@ class FairAgenda:
 
     def take(self) -> list[str]:
         """Take the names of documents that are due: one of each owner, then a second of each, and so on."""
-        seconds, micros = self._call("TIME")
-        now = int(seconds) + int(micros) / 1e6
+        now = self._now()
         owners = [str(each, "utf-8") for each in self._call("SMEMBERS", self._key())]
         taken = {owner: self._taken(owner, now) for owner in owners}
         waiting = [self._waiting(owner, now, self._share - taken[owner]) for owner in owners]
@@ -101,6 +100,10 @@ class FairAgenda:
             self._call("ZADD", self._key(owner, "waiting"), "XX", now + self._seconds, name)
             self._call("ZADD", self._key(owner, "taken"), now + self._seconds, name)
         return [name for _, name in chosen]
+
+    def overdue(self, owner: str) -> int:
+        """How many documents of an owner are due and not taken."""
+        return int(self._call("ZCOUNT", self._key(owner, "waiting"), "-inf", self._now()))
 
     def give_back(self, owner: str, name: str) -> None:
         """Note that a taken document is done with."""
@@ -116,6 +119,10 @@ class FairAgenda:
 
     def _key(self, *parts: str) -> str:
         return self._redis.key("gateway", self._name, *parts)
+
+    def _now(self) -> float:
+        seconds, micros = self._call("TIME")
+        return int(seconds) + int(micros) / 1e6
 
     def _taken(self, owner: str, now: float) -> int:
         self._call("ZREMRANGEBYSCORE", self._key(owner, "taken"), "-inf", now)
