@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     #: seconds for which a worker holds an image without a sign of life; then others get it
     lease: Annotated[float, Field(ge=1, le=3600)] = 30.0
     #: what a submit waits for before it returns: that the job is in Redis' memory, on its disk (version 7.2,
-    #: with an append-only file), or in the memory of a replica
+    #: with an append-only file), or in a replica's memory (with sentinels, in every replica's)
     acknowledge: Acknowledge = "memory"
     #: seconds after which Redis forgets a finished job whose results are kept forever
     keep_jobs: Annotated[int, Field(ge=60)] = 7 * 24 * 3600

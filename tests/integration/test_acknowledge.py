@@ -17,7 +17,7 @@ from img2img_shared.job import result_key
 from img2img_shared.settings import Acknowledge, Settings
 from tests.eventually import eventually
 from tests.integration.gateway import FakeWorker, picture
-from tests.servers import RedisServer, raw_client
+from tests.servers import RedisServer, Sentinel, raw_client
 
 
 def farm_of(server: RedisServer, store: Path, acknowledge: Acknowledge) -> Farm:
@@ -85,6 +85,42 @@ def test_with_replica_a_job_is_acknowledged_once_a_replica_has_it(
                 assert submit(promoted, idempotency_key="once") == job
         finally:
             replica.remove()
+
+
+@pytest.fixture
+def followed(durable: RedisServer) -> Iterator[tuple[Sentinel, list[RedisServer]]]:
+    """A sentinel, and two replicas that it knows to follow; of none it says soon that it is down."""
+    replicas = [RedisServer("--replicaof", "127.0.0.1", str(durable.port), has_port=True) for _ in range(2)]
+    with raw_client(durable.url) as client:
+        eventually("both follow", lambda: client.set("any", 1) and client.wait(2, 1000) == 2)
+    lines = ["sentinel down-after-milliseconds farm 3600000"]
+    sentinel = Sentinel(durable.port, quorum=2, lines=lines)  # alone it promotes none
+    with raw_client(f"redis://127.0.0.1:{sentinel.port}") as client:
+        eventually(
+            "it knows both",
+            lambda: [each["master-link-status"] for each in client.sentinel_slaves("farm")] == ["ok"] * 2,
+        )
+    yield sentinel, replicas
+    sentinel.remove()
+    for replica in replicas:
+        replica.remove()
+
+
+def test_with_sentinels_a_job_is_acknowledged_once_every_replica_has_it_that_may_be_promoted(
+    followed: tuple[Sentinel, list[RedisServer]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentinel, (one, other) = followed
+    url = f"sentinel://127.0.0.1:{sentinel.port}/0?master_name=farm"
+    with Farm(settings=Settings(redis_url=url, store_url=str(tmp_path), acknowledge="replica")) as farm:
+        submit(farm)
+        one.freeze()  # it is promoted soon: the primary does not know, and goes on with the other
+        submit_in_vain(monkeypatch, farm, "not on all 2 replicas of Redis", idempotency_key="once")
+        one.thaw()
+        submit(farm, idempotency_key="once")
+        other.kill()
+        with raw_client(f"redis://127.0.0.1:{sentinel.port}") as client:
+            client.sentinel_set("farm", "down-after-milliseconds", 2000)
+            submit(farm)  # as soon as it is known to be down
 
 
 def test_what_a_server_cannot_promise_is_refused_at_once(mortal_redis: RedisServer, tmp_path: Path) -> None:

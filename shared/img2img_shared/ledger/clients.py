@@ -124,6 +124,20 @@ def pool_with(address: RedisAddress, options: dict[str, Any], known: Any) -> red
     return found
 
 
+def replicas_in_step(found: redis.ConnectionPool) -> int | None:
+    """How many replicas follow the pool's primary, as its sentinels know them; None: it has no sentinels.
+
+    Raises:
+        redis.ConnectionError: no sentinel knows the primary now.
+    """
+    if not isinstance(found, SentinelConnectionPool):
+        return None
+    # this also puts a sentinel that answers first
+    found.sentinel_manager.discover_master(found.service_name)
+    states = found.sentinel_manager.sentinels[0].sentinel_slaves(found.service_name)
+    return len([each for each in states if not each["is_sdown"] and each["master-link-status"] == "ok"])
+
+
 def asynchronous(address: RedisAddress) -> redis.asyncio.Redis:
     """An asyncio client, which only reads."""
     retry = AsyncRetry(NoBackoff(), 0)

@@ -76,6 +76,15 @@ class FarmRedis:
         """The answers of a script and, right after it on the same connection, of the command `wait`."""
         return self._run(script, arguments, wait)
 
+    def replicas(self) -> int:
+        """How many replicas must have a write that is to outlive the primary, at least 1.
+
+        With sentinels, it is all that follow the primary: any of them may be promoted, while the primary goes
+        on with the others for some seconds. Without sentinels nobody says how many there are.
+        """
+        with answering():
+            return clients.replicas_in_step(self._client.connection_pool) or 1
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()

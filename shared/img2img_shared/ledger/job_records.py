@@ -15,7 +15,6 @@ from img2img_shared.ledger.connect import reading
 from img2img_shared.ledger.part import LedgerPart
 from img2img_shared.ledger.replies import event, image_statuses, job_status
 from img2img_shared.records import Event, ImageStatus, JobPage, JobStatus
-from img2img_shared.settings import Acknowledge
 from img2img_shared.wire import decode_job, encode_job
 
 #: images whose state one call gives
@@ -26,12 +25,6 @@ JOBS = 100
 BLOCK = 2.0
 #: seconds within which a job must be where `acknowledge` wants it, below the least time-out of a socket
 KEPT_WITHIN = 2.5
-#: what a submit waits for, by `acknowledge`: so many copies on the disk here, so many replicas
-_WAITS: dict[Acknowledge, tuple[str | int, ...]] = {
-    "memory": (),
-    "disk": ("WAITAOF", 1, 0),
-    "replica": ("WAIT", 1),
-}
 
 
 class JobRecords(LedgerPart):
@@ -43,14 +36,13 @@ class JobRecords(LedgerPart):
         Raises:
             Refused: it cannot.
         """
-        if wait := _WAITS[self._acknowledge]:
-            try:
-                self._redis.call(*wait, 1)
-            except ResponseError as error:
-                reason = (
-                    f"this Redis cannot do that ({error}); for disk it needs version 7.2 and appendonly yes"
-                )
-                raise Refused("acknowledge", self._acknowledge, reason) from None
+        if self._acknowledge == "memory":
+            return
+        try:
+            self._redis.call(*self._wait(1), 1)
+        except ResponseError as error:
+            reason = f"this Redis cannot do that ({error}); for disk it needs version 7.2 and appendonly yes"
+            raise Refused("acknowledge", self._acknowledge, reason) from None
 
     def submit(
         self, job: Job, request: Mapping[str, str] | None = None, *, whole: tuple[str, int] | None = None
@@ -232,15 +224,20 @@ class JobRecords(LedgerPart):
         self._redis.call("HSETNX", self._redis.key("janitor"), "generation", 0)
 
     def _submit(self, *arguments: str | bytes | int) -> Any:
-        wait = _WAITS[self._acknowledge]
-        if not wait:
+        if self._acknowledge == "memory":
             return self._redis.run("submit", *arguments)
-        milliseconds = round(KEPT_WITHIN * 1000)
-        answer, kept = self._redis.run_and_wait("submit", *arguments, wait=(*wait, milliseconds))
-        if not (kept[0] if isinstance(kept, list) else kept):
-            where = "Redis' disk" if self._acknowledge == "disk" else "a replica of Redis"
+        copies = self._redis.replicas() if self._acknowledge == "replica" else 1
+        wait = (*self._wait(copies), round(KEPT_WITHIN * 1000))
+        answer, kept = self._redis.run_and_wait("submit", *arguments, wait=wait)
+        if (kept[0] if isinstance(kept, list) else kept) < copies:
+            which = "a replica" if copies == 1 else f"all {copies} replicas"
+            where = "Redis' disk" if self._acknowledge == "disk" else f"{which} of Redis"
             raise Unavailable(f"the job is not on {where} after {KEPT_WITHIN:g} s (IMG2IMG_ACKNOWLEDGE)")
         return answer
+
+    def _wait(self, copies: int) -> tuple[str | int, ...]:
+        """What waits for what `acknowledge` asks for, but for its time-out."""
+        return ("WAITAOF", copies, 0) if self._acknowledge == "disk" else ("WAIT", copies)
 
     def _found(self, job_id: str, answer: Any) -> Any:
         if answer is None:
