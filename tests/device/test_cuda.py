@@ -1,6 +1,6 @@
 """Networks and graphs on a GPU: they answer as torch's own layers do, and as calls that are not recorded."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from tests import checkpoints
 from tests.checkpoints import embedded
 from tests.unit.engine_toys import render
-from tests.unit.loras import UNET, write_kohya
+from tests.unit.loras import UNET, write_kinds, write_kohya
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 
@@ -121,6 +121,37 @@ def test_a_recorded_call_has_the_weights_of_its_time(sd1: Path, tmp_path: Path, 
     assert len(family._graphs) == 1
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])
+
+
+def test_a_recorded_call_has_the_loras_of_its_rows(sd1: Path, tmp_path: Path) -> None:
+    plain = opened(sd1)
+    layers = [
+        name for name, module in plain.unet.cpu().named_modules()
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
+    ]  # fmt: skip
+    write_kinds(tmp_path / "ink.safetensors", plain.unet, dict.fromkeys(layers, "lora"), seed=1)
+    write_kinds(tmp_path / "gold.safetensors", plain.unet, dict.fromkeys(layers[::2], "lora"), seed=900)
+    family = opened(sd1, lora_folder=tmp_path)
+    ink, gold = Lora(name="ink", unet_weight=0.1), Lora(name="gold", unet_weight=-0.07)
+    of_rows = [(), (ink,), (gold,), (gold, ink), (ink,)]
+    text, params = embedded(family, "a cat"), Params(width=64, height=64)
+    x, t = torch.randn(5, 4, 8, 8, device="cuda"), torch.full((5,), 500.0, device="cuda")
+
+    def answer(loras: Sequence[Sequence[Lora]], x: Tensor, *, by_row: bool) -> Tensor:
+        patches = [family.loras.find(each, by_row=by_row).denoiser for each in loras]
+        rows = [family.condition(text, params, patch=patch) for patch in patches]
+        return family.predict(x, t[: len(x)], Conditions.stack(rows))
+
+    orders = [of_rows, of_rows[::-1], [*of_rows[2:], *of_rows[:2]]]
+    found = [answer(orders[number % 3], x, by_row=True) for number in range(MADE_FIRST + 6)]
+    assert family._graphs is not None
+    assert len(family._graphs) == 1
+    for number, each in enumerate(found):
+        for row, loras in enumerate(orders[number % 3]):
+            merged = answer([loras], x[row : row + 1], by_row=False)[0]
+            assert (each[row] - merged).abs().max() < 1e-3 * merged.abs().max()
+    unlike = (found[0] - found[1]).abs().flatten(1).amax(1) / found[0].abs().max()
+    assert sum(unlike > 1e-2) == 4  # all but the middle row's
 
 
 def test_deterministic_pictures_do_not_depend_on_company(sd1: Path) -> None:

@@ -1,13 +1,23 @@
 """Kernels of ours answer as torch's own layers do: on a GPU, and where Triton interprets them, on a CPU."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 knobs = pytest.importorskip("triton").knobs
-from img2img_worker.models.families.triton_kernels import gated, group_norm, layer_norm, summed  # noqa: E402
+from img2img_worker.models.adapters.products import _Sender, _terms_of  # noqa: E402
+from img2img_worker.models.adapters.row_table import RowTable, Scaled  # noqa: E402
+from img2img_worker.models.families.triton_kernels import (  # noqa: E402
+    add_products,
+    gated,
+    group_norm,
+    layer_norm,
+    summed,
+)
+from tests.unit.test_lora_products import product  # noqa: E402
 
 IS_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if IS_GPU else "cpu"
@@ -69,3 +79,61 @@ def test_norms_and_gates_of_tokens_are_torchs(dtype: torch.dtype, shape: tuple[i
     picture = x.mT[..., None].contiguous(memory_format=torch.channels_last)
     wanted = 2 * picture.float() + bias.float()[:, None, None]
     torch.testing.assert_close(summed(picture, picture, bias).float(), wanted, rtol=near, atol=near)
+
+
+#: layers by name, with the shape of what they are given
+LAYERS: dict[str, tuple[Callable[[], nn.Linear | nn.Conv2d], tuple[int, ...]]] = {
+    "linear": (lambda: nn.Linear(48, 80), (4, 70, 48)),
+    "of one vector": (lambda: nn.Linear(48, 80), (4, 48)),
+    "convolution": (lambda: nn.Conv2d(12, 20, 3, padding=1, stride=2), (4, 12, 9, 8)),
+    "of single pixels": (lambda: nn.Conv2d(12, 20, 1), (4, 12, 6, 4)),
+    "that wraps around": (lambda: nn.Conv2d(12, 20, 3, padding=1, padding_mode="circular"), (4, 12, 6, 4)),
+    "wide": (lambda: nn.Linear(1280, 640), (4, 300, 1280)),
+    "of pictures": (lambda: nn.Conv2d(320, 320, 3, padding=1), (4, 320, 40, 24)),
+}
+
+
+# the interpreter takes bfloat16 in matrix products for whole numbers
+@pytest.mark.parametrize("dtype", LOW if IS_GPU else [*LOW][:2], ids=str)
+@pytest.mark.parametrize("ranks", [(16, 32), (3, 40), (16, 200)], ids=str)
+@pytest.mark.parametrize("name", LAYERS if IS_GPU else [*LAYERS][:5])
+@torch.inference_mode()
+def test_products_are_added_to_the_rows_whose_they_are(
+    name: str, ranks: Sequence[int], dtype: torch.dtype
+) -> None:
+    """The first row has none, the second two; the rows beside one with an overflow get none of it."""
+    make, shape = LAYERS[name]
+    layer = make()
+    ink, gold = (
+        each._replace(down=each.down.to(DEVICE, dtype), up=each.up.to(DEVICE, dtype) / rank)
+        for rank, each in ((rank, product(layer, rank)) for rank in ranks)
+    )
+    layer.to(DEVICE, dtype)
+    x = (torch.randn(shape, device=DEVICE) / 4).to(dtype)
+    if isinstance(layer, nn.Conv2d):
+        layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own lacks it
+        x = x.contiguous(memory_format=torch.channels_last)
+    given = x.clone()
+    given[0] = torch.inf
+    own: list[list[Scaled]] = [[], [(ink, 0.5), (gold, 2.0)], [(gold, -1.0)], [(ink, 1.0)]]
+    convolution = layer if isinstance(layer, nn.Conv2d) else None
+    answer: Tensor = layer(x)
+    exact = layer.float()
+
+    def check(given: Tensor, table: RowTable, own: Sequence[Sequence[Scaled]]) -> Tensor:
+        wanted = answer.to(torch.float32, copy=True)
+        for row, terms in enumerate(own):
+            for each, scale in terms:
+                whole = each._replace(down=each.down.float(), up=each.up.float())
+                _terms_of([(row, whole, scale)], _Sender()).add(exact, x.float(), wanted)
+        found = add_products(
+            answer.clone(), given, table.places[0], table.scales[0], convolution=convolution,
+            ranks=table.ranks, is_aligned=table.is_aligned,
+        )  # fmt: skip
+        torch.testing.assert_close(found.float(), wanted, rtol=LOW[dtype], atol=LOW[dtype])
+        return found
+
+    device = torch.device(DEVICE)
+    found = check(given, RowTable.of([{"layer": row} if row else {} for row in own], device), own)
+    assert torch.equal(found[0], answer[0])
+    check(x, RowTable.of([{"layer": own[1]}], device), [own[1]] * len(x))

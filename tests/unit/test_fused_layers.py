@@ -16,9 +16,9 @@ from tests import checkpoints
 
 @pytest.fixture(autouse=True)
 def anew() -> Iterator[None]:
-    fused_layers._kernels.cache_clear()
+    fused_layers.kernels_on.cache_clear()
     yield
-    fused_layers._kernels.cache_clear()
+    fused_layers.kernels_on.cache_clear()
 
 
 def test_without_a_compiler_layers_stay_torchs_and_the_log_says_it_once(

@@ -21,6 +21,7 @@ from img2img_worker.models.adapters.lora_keys import Layer, Place
 from img2img_worker.models.adapters.low_rank import Adapter
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.adapters.products import RowPatches, RowProducts
+from img2img_worker.models.adapters.row_table import RowTable
 from img2img_worker.models.families.packed_convolutions import repack, unpack
 from img2img_worker.models.float8 import in_float8, own_weight, replace_weight
 from img2img_worker.models.steps import Steps
@@ -50,8 +51,19 @@ class Patched:
 
     @property
     def changes_layers(self) -> bool:
-        """Whether the next call runs other operations, and not only with other values in the weights."""
-        return self._products.are_applied or not (self._may_merge or self._patch == NO_PATCH)
+        """Whether the next call runs operations that no recorded one has, and not only with other values."""
+        if self._products.are_applied and self._products.table is None:
+            return True
+        return not (self._may_merge or self._patch == NO_PATCH)
+
+    @property
+    def table(self) -> RowTable | None:
+        """What a recorded call is to be given for its rows' products; None: no kernel adds any."""
+        return self._products.table
+
+    def give(self, places: Tensor, scales: Tensor) -> None:
+        """Have the next calls read a table's tensors here (see `RowTable`)."""
+        self._products.give(places, scales)
 
     @torch.inference_mode()
     def apply(self, patch: Patch, rows: RowPatches | None = None) -> None:

@@ -3,12 +3,11 @@
 ``W x + s · up (down x)`` is ``(W + s · up · down) x`` to rounding (LoRA, Hu et al. 2021).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,14 +16,10 @@ from torch.utils.hooks import RemovableHandle
 from img2img_worker.models.adapters.lora_keys import Layer
 from img2img_worker.models.adapters.low_rank import Product
 from img2img_worker.models.adapters.patch import Patch
+from img2img_worker.models.adapters.row_table import RowTable, Scaled
 from img2img_worker.models.families.edge_padding import pad_input
+from img2img_worker.models.families.fused_layers import kernels_on
 from img2img_worker.models.transfer import to_device
-
-#: sum of ranks up to which a GPU computes all products of one shape for all rows
-SIDE_BY_SIDE = 256
-
-#: a product and its scale
-_Scaled = tuple[Product, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,37 +49,10 @@ class _Terms:
 
 
 @dataclass(frozen=True, eq=False)
-class _SideBySide:
-    """Products of one shape, so few that all are computed for all rows of a call, and each row takes its own.
-
-    These are few large matrix products, which suit a GPU; `_Terms` has many small ones, and copies of rows.
-    """
-
-    #: [k, in, *kernel] and [out, k], of k ranks in all
-    down: Tensor
-    up: Tensor
-    #: [R, k]; 0 where a row does not have that product
-    scales: Tensor
-
-    def add(self, layer: Layer, x: Tensor, answer: Tensor) -> None:
-        """As `_Terms.add`."""
-        if isinstance(layer, nn.Conv2d):
-            found = self._own(_convolve(layer, x, self.down, 1), self.scales[:, :, None, None])
-            answer.add_(F.conv2d(found, self.up[:, :, None, None]))
-        else:
-            found = self._own(F.linear(x, self.down), self.scales.view(len(x), *(1,) * (x.ndim - 2), -1))
-            answer.view(-1, answer.shape[-1]).addmm_(found.flatten(0, -2), self.up.T)
-
-    def _own(self, found: Tensor, scales: Tensor) -> Tensor:
-        # selected, not multiplied by 0: a row that does not have a product must not get its overflow
-        return torch.where(scales != 0, found * scales, 0.0)
-
-
-@dataclass(frozen=True, eq=False)
 class _Common:
     """Products that all rows of a call have, whatever their number."""
 
-    products: Sequence[_Scaled]
+    products: Sequence[Scaled]
 
     def add(self, layer: Layer, x: Tensor, answer: Tensor) -> None:
         """As `_Terms.add`."""
@@ -96,7 +64,7 @@ class _Common:
             answer.add_(found, alpha=scale)
 
 
-_Added = _Terms | _SideBySide | _Common
+_Added = _Terms | _Common
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,32 +79,51 @@ class RowPatches:
         return self.patches[0] if len(set(self.patches)) == 1 else None
 
     @cached_property
+    def _of_patch(self) -> Mapping[Patch, Mapping[str, Sequence[Scaled]]]:
+        """Each patch's products by layer."""
+        return {patch: _products(patch) for patch in set(self.patches)}
+
+    @cached_property
+    def table(self) -> RowTable | None:
+        """Where a kernel finds the products; None: there is no GPU here, or it has no kernels."""
+        each = (own for layers in self._of_patch.values() for own in layers.values())
+        (product, _), *_ = next(each, [(None, 0)])
+        if product is None or not product.up.is_cuda or kernels_on(product.up.device) is None:
+            return None
+        patches = self.patches if self.common is None else (self.common,)
+        return RowTable.of([self._of_patch[patch] for patch in patches], product.up.device)
+
+    @cached_property
     def terms(self) -> Mapping[str, Sequence[_Added]]:
         """The terms that are added to each layer's output, by the layer's name."""
         if self.common is not None:
-            return {layer: [_Common(list(own))] for layer, own in _products(self.common).items()}
+            return {layer: [_Common(own)] for layer, own in self._of_patch[self.common].items()}
         layers: dict[str, dict[tuple[int, ...], list[tuple[int, Product, float]]]] = {}
-        of_patch = {patch: _products(patch) for patch in set(self.patches)}
         for row, patch in enumerate(self.patches):
-            for layer, own in of_patch[patch].items():
+            for layer, own in self._of_patch[patch].items():
                 for product, scale in own:
                     alike = layers.setdefault(layer, {}).setdefault(tuple(product.down.shape), [])
                     alike.append((row, product, scale))
         # most layers have the same rows and scales, which are sent once
         send = _Sender()
-        n = len(self.patches)
         return {
-            layer: [_terms_of(alike, n, send) for alike in shapes.values()]
-            for layer, shapes in layers.items()
+            layer: [_terms_of(alike, send) for alike in shapes.values()] for layer, shapes in layers.items()
         }
 
 
 class RowProducts:
-    """Hooks that add products to the outputs of a network's layers."""
+    """Hooks that add products to the outputs of a network's layers.
+
+    On a GPU they are a kernel's work, which reads from a table whose they are. So another table of the same
+    kind needs no other hooks, and a recorded call can be given it as any other tensor.
+    """
 
     def __init__(self, layers: Mapping[str, Layer]) -> None:
         self._layers = layers
         self._applied: RowPatches | None = None
+        self._table: RowTable | None = None
+        #: the table's tensors, or those of a recording: int64 [L, R, T, 3] and float32 [L, R, T]
+        self._given: tuple[Tensor, Tensor] | None = None
         self._hooks: list[RemovableHandle] = []
 
     @property
@@ -144,17 +131,51 @@ class RowProducts:
         """Whether products are applied now."""
         return self._applied is not None
 
+    @property
+    def table(self) -> RowTable | None:
+        """Where the products are found that are applied now; None: there are none, or no kernels."""
+        return self._table
+
+    def give(self, places: Tensor, scales: Tensor) -> None:
+        """Have the network's next calls read these copies of the table's tensors."""
+        self._given = places, scales
+
     def apply(self, rows: RowPatches | None) -> None:
         """Have the network's next calls add the products of these rows; None: of none."""
+        table = None if rows is None else rows.table
+        if table is not None:
+            self.give(table.places, table.scales)
         if rows is self._applied:
+            return
+        is_same = table is not None and self._table is not None and table.kind == self._table.kind
+        self._applied, self._table = rows, table
+        if is_same:
             return
         for hook in self._hooks:
             hook.remove()
-        self._applied = rows
-        terms = {} if rows is None else rows.terms
-        self._hooks = [
-            self._layers[name].register_forward_hook(partial(_add, own)) for name, own in terms.items()
-        ]
+        hooks: Mapping[str, Callable[..., None]] = {}
+        if table is not None:
+            kernels = kernels_on(table.places.device)
+            hooks = {name: partial(self._add_own, kernels, place) for place, name in enumerate(table.layers)}
+        elif rows is not None:
+            hooks = {name: partial(_add, own) for name, own in rows.terms.items()}
+        self._hooks = [self._layers[name].register_forward_hook(hook) for name, hook in hooks.items()]
+
+    def _add_own(
+        self, kernels: Any, place: int, layer: Layer, given: tuple[Any, ...], answer: Tensor
+    ) -> None:
+        if self._table is None or self._given is None:
+            raise ValueError("a hook of no table")
+        places, scales = self._given
+        kernels.add_products(
+            answer,
+            given[0],
+            places[place],
+            scales[place],
+            ranks=self._table.ranks,
+            is_aligned=self._table.is_aligned,
+            convolution=layer if isinstance(layer, nn.Conv2d) else None,
+        )
 
 
 def _add(terms: Sequence[_Added], layer: Any, given: tuple[Any, ...], answer: Tensor) -> None:
@@ -162,9 +183,9 @@ def _add(terms: Sequence[_Added], layer: Any, given: tuple[Any, ...], answer: Te
         each.add(layer, given[0], answer)
 
 
-def _products(patch: Patch) -> dict[str, list[_Scaled]]:
+def _products(patch: Patch) -> dict[str, list[Scaled]]:
     """A patch's products and their scales, by layer, in the order in which they are added."""
-    found: dict[str, list[_Scaled]] = {}
+    found: dict[str, list[Scaled]] = {}
     for layer, product, scale in _each(patch):
         found.setdefault(layer, []).append((product, scale))
     return found
@@ -191,35 +212,14 @@ class _Sender:
         return self._sent[key]
 
 
-def _terms_of(
-    alike: Sequence[tuple[int, Product, float]], n_rows: int, send: _Sender
-) -> _Terms | _SideBySide:
+def _terms_of(alike: Sequence[tuple[int, Product, float]], send: _Sender) -> _Terms:
     """
     Args:
         alike: rows with a product of one shape each, and its scale.
     """
     rows, products, scales = zip(*alike, strict=True)
     device, dtype = products[0].up.device, products[0].up.dtype
-    distinct = {id(product): product for product in products}
-    if device.type == "cuda" and sum(len(each.down) for each in distinct.values()) <= SIDE_BY_SIDE:
-        return side_by_side(alike, n_rows, send)
     return _Terms(rows=send(rows, torch.int64, device), products=products, scales=send(scales, dtype, device))
-
-
-def side_by_side(alike: Sequence[tuple[int, Product, float]], n_rows: int, send: _Sender) -> _SideBySide:
-    """The same sum as `_Terms` of these would add, computed for all rows at once."""
-    distinct = {id(product): product for _, product, _ in alike}
-    places = {key: place for place, key in enumerate(distinct)}
-    own = np.zeros((n_rows, len(distinct)))
-    for row, product, scale in alike:
-        own[row, places[id(product)]] += scale
-    first = next(iter(distinct.values()))
-    scales = send([tuple(row) for row in own], first.up.dtype, first.up.device)
-    return _SideBySide(
-        down=torch.cat([product.down for product in distinct.values()]),
-        up=torch.cat([product.up for product in distinct.values()], dim=1),
-        scales=scales.repeat_interleave(len(first.down), dim=1),
-    )
 
 
 def _convolve(layer: nn.Conv2d, x: Tensor, kernels: Tensor, groups: int) -> Tensor:

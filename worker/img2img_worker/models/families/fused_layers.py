@@ -22,13 +22,13 @@ KERNELS = "img2img_worker.models.families.triton_kernels"
 def fuse_layers(network: nn.Module) -> None:
     """Has the layers of `network`, on a GPU and channels last, run as kernels of their own.
 
-    Nothing happens where these cannot be made. Layers with hooks, as LoRAs and tiles have, run as before.
+    Nothing happens where these cannot be made. Norms with hooks, as tiles have, run as before.
 
     Raises:
         torch.OutOfMemoryError: there is no room for them now.
     """
     device = next((weight.device for weight in network.parameters()), None)
-    kernels = None if device is None else _kernels(device)
+    kernels = None if device is None else kernels_on(device)
     if kernels is None:
         return
     layers = FusedLayers(kernels)
@@ -49,7 +49,7 @@ def fuse_layers(network: nn.Module) -> None:
 
 
 @cache
-def _kernels(device: torch.device) -> Any:
+def kernels_on(device: torch.device) -> Any:
     """The module `triton_kernels`; None: here its kernels cannot be made, which the log then tells once."""
     try:
         kernels = importlib.import_module(KERNELS)
@@ -87,7 +87,7 @@ class FusedLayers:
 
     def resnet(self, block: Any, x: Tensor, temb: Tensor | None = None) -> Tensor:
         """Of pictures [R, C, H, W] and time embeddings [R, d]."""
-        if _has_hooks(block.norm1, block.conv1, block.norm2, block.conv2):
+        if _has_hooks(block.norm1, block.norm2):
             return type(block).forward(block, x, temb)  # type: ignore[no-any-return]  # diffusers has no types
         x = _channels_last(x)
         found = _without_bias(block.conv1, self._normed(block.norm1, x, silu=True))
@@ -152,8 +152,8 @@ def _is_plain(block: Any) -> bool:
     )
 
 
-def _has_hooks(*layers: nn.Module) -> bool:
-    return any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
+def _has_hooks(*norms: nn.Module) -> bool:
+    return any(norm._forward_hooks or norm._forward_pre_hooks for norm in norms)
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -162,15 +162,22 @@ def _channels_last(x: Tensor) -> Tensor:
 
 def _without_bias(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     answer: Tensor = convolution._conv_forward(x, convolution.weight, None)
-    return answer
+    return _hooked(convolution, x, answer)
 
 
 def _pointwise(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     """A convolution of single pixels as a matrix product, which has its bias with it."""
-    if _has_hooks(convolution) or convolution.kernel_size != (1, 1) or convolution.stride != (1, 1):
+    if convolution.kernel_size != (1, 1) or convolution.stride != (1, 1):
         return convolution(x)  # type: ignore[no-any-return]  # a module's
     answer = F.linear(x.permute(0, 2, 3, 1), convolution.weight.flatten(1), convolution.bias)
-    return answer.permute(0, 3, 1, 2)
+    return _hooked(convolution, x, answer.permute(0, 3, 1, 2))
+
+
+def _hooked(convolution: nn.Conv2d, x: Tensor, answer: Tensor) -> Tensor:
+    """What LoRAs add to an answer, whose rows have their own: nothing else has hooks of convolutions."""
+    for hook in convolution._forward_hooks.values():
+        hook(convolution, (x,), answer)
+    return answer
 
 
 def _as_tokens(x: Tensor) -> Tensor:

@@ -251,6 +251,9 @@ class StableDiffusion(Autoencoding):
             "added_cond_kwargs": added,
             **controls,
         }
+        table = self.loras.denoiser.table
+        if table is not None:
+            arguments["row_products"] = (table.places, table.scales)
         with (
             torch.compiler.set_stance("force_eager") if eager else nullcontext(),
             self._references.referring(conditions.references, len(x), show),
@@ -258,7 +261,7 @@ class StableDiffusion(Autoencoding):
             if self._graphs is None or any(changes) or self.loras.denoiser.changes_layers:
                 answer = self._answer(**arguments)
             else:
-                answer = self._graphs.call(conditions.tiling, arguments)
+                answer = self._graphs.call((conditions.tiling, table and table.kind), arguments)
         # always a copy: a graph writes its next answer to the same place
         answer = answer.to(torch.float32, copy=True)
         for row, amend in conditions.amends:
@@ -274,7 +277,11 @@ class StableDiffusion(Autoencoding):
         self._merging.apply(conditions.merge_ratio)
         self._image_prompts.apply(conditions.image_prompts, cells)
 
-    def _answer(self, latents: Tensor, t: Tensor, **more: Any) -> Tensor:
+    def _answer(
+        self, latents: Tensor, t: Tensor, row_products: tuple[Tensor, Tensor] | None = None, **more: Any
+    ) -> Tensor:
+        if row_products is not None:
+            self.loras.denoiser.give(*row_products)
         answer: Tensor = self.unet(latents, t, **more, return_dict=False)[0]
         return answer
 
