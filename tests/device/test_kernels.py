@@ -12,6 +12,7 @@ from img2img_worker.models.adapters.products import _Sender, _terms_of  # noqa: 
 from img2img_worker.models.adapters.row_table import RowTable, Scaled  # noqa: E402
 from img2img_worker.models.families.triton_kernels import (  # noqa: E402
     add_products,
+    doubled,
     gated,
     group_norm,
     layer_norm,
@@ -79,6 +80,15 @@ def test_norms_and_gates_of_tokens_are_torchs(dtype: torch.dtype, shape: tuple[i
     picture = x.mT[..., None].contiguous(memory_format=torch.channels_last)
     wanted = 2 * picture.float() + bias.float()[:, None, None]
     torch.testing.assert_close(summed(picture, picture, bias).float(), wanted, rtol=near, atol=near)
+
+
+@pytest.mark.parametrize("dtype", LOW, ids=str)
+@pytest.mark.parametrize("shape", [*SHAPES, (66, 4, 3, 3)], ids=str)
+def test_each_pixel_becomes_four(dtype: torch.dtype, shape: tuple[int, int, int, int]) -> None:
+    x = torch.randn(shape, device=DEVICE).to(dtype).contiguous(memory_format=torch.channels_last)
+    found = doubled(x)
+    assert torch.equal(found, x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
+    assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 #: layers by name, with the shape of what they are given

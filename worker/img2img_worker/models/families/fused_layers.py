@@ -10,6 +10,7 @@ from diffusers.models.activations import GEGLU
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -42,6 +43,8 @@ def fuse_layers(network: nn.Module) -> None:
             for norm in (module.norm1, module.norm2, module.norm3):
                 if isinstance(norm, nn.LayerNorm) and norm.weight is not None and norm.bias is not None:
                     norm.forward = partial(layers.layer_norm, norm)  # type: ignore[method-assign]  # this one's
+        elif isinstance(module, Upsample2D) and _doubles(module):
+            module.forward = partial(layers.upsample, module)
         elif isinstance(module, GEGLU):
             module.forward = partial(layers.geglu, module)
         elif isinstance(module, nn.GroupNorm):
@@ -120,6 +123,13 @@ class FusedLayers:
             picture = _pointwise(model.proj_out, picture)
         return picture + residual
 
+    def upsample(self, layer: Any, x: Tensor, output_size: tuple[int, int] | None = None) -> Tensor:
+        """Of pictures [R, C, H, W]: twice as large, and convolved."""
+        if output_size is not None:
+            return type(layer).forward(layer, x, output_size)  # type: ignore[no-any-return]  # no types
+        found: Tensor = layer.conv(self._kernels.doubled(_channels_last(x)))
+        return found
+
     def layer_norm(self, norm: nn.LayerNorm, x: Tensor) -> Tensor:
         """Of tokens [R, n, d]."""
         normed: Tensor = self._kernels.layer_norm(x.contiguous(), norm.weight, norm.bias, norm.eps)
@@ -150,6 +160,14 @@ def _is_plain(block: Any) -> bool:
         and block.output_scale_factor == 1.0
         and all(layer.bias is not None for layer in (block.conv1, block.conv2))
     )
+
+
+def _doubles(layer: Any) -> bool:
+    """Whether it is as `FusedLayers.upsample` has it."""
+    return bool(
+        layer.interpolate and not layer.use_conv_transpose and layer.norm is None
+        and layer.use_conv and layer.name == "conv"
+    )  # fmt: skip
 
 
 def _has_hooks(*norms: nn.Module) -> bool:

@@ -20,8 +20,8 @@ P = ParamSpec("P")
 
 #: pixels and channels of a picture that a program works on at a time
 TILE = 64
-#: parts of a picture whose moments are found apart, at most, and at a time
-MOST_PARTS, PARTS = 256, 16
+#: pixels whose moments are found together, at least; such parts of a picture, at most, and at a time
+PART, MOST_PARTS, PARTS = 4 * TILE, 256, 16
 #: most ranks of a low-rank product that a program works on at a time
 RANKS = 128
 #: programs of a kernel that fill a GPU
@@ -73,7 +73,7 @@ def group_norm(
     """
     rows, channels, height, width = x.shape
     pixels = height * width
-    part = triton.cdiv(pixels, TILE * MOST_PARTS) * TILE
+    part = max(PART, triton.cdiv(pixels, TILE * MOST_PARTS) * TILE)
     parts, width_of = triton.cdiv(pixels, part), min(TILE, triton.next_power_of_2(channels))
     slabs = triton.cdiv(channels, width_of)
     moments = torch.empty(rows, parts, 2, channels, device=x.device, dtype=torch.float32)
@@ -127,6 +127,21 @@ def gated(x: Tensor) -> Tensor:
     answer = x.new_empty(*x.shape[:-1], width)
     lines, size = answer.numel() // width, min(1024, triton.next_power_of_2(width))
     _gated[lines, triton.cdiv(width, size)](x, answer, width, size)
+    return answer
+
+
+@_on_its_device
+def doubled(x: Tensor) -> Tensor:
+    """Pictures [R, C, H, W], channels last, of which each pixel is four: [R, C, 2·H, 2·W]."""
+    rows, channels, height, width = x.shape
+    answer = torch.empty(
+        rows, channels, 2 * height, 2 * width,
+        dtype=x.dtype, device=x.device, memory_format=torch.channels_last,
+    )  # fmt: skip
+    pixels, width_of = height * width, min(TILE, triton.next_power_of_2(channels))
+    _doubled[triton.cdiv(pixels, TILE), rows, triton.cdiv(channels, width_of)](
+        x, answer, pixels, width, channels, TILE, width_of
+    )
     return answer
 
 
@@ -201,18 +216,19 @@ def _moments(
     place = x + (row * pixels + first) * channels + channel
     # deviations from the first pixel: a large mean costs no digits
     pivot = tl.load(place, mask=has_channel, other=0.0).to(tl.float32)
-    total = tl.zeros([CHANNELS], dtype=tl.float32)
-    squares = tl.zeros([CHANNELS], dtype=tl.float32)
-    for start in range(0, PART, PIXELS):
+    total = tl.zeros([PIXELS, CHANNELS], dtype=tl.float32)
+    squares = tl.zeros([PIXELS, CHANNELS], dtype=tl.float32)
+    for start in range(0, tl.minimum(PART, count), PIXELS):
         pixel = start + tl.arange(0, PIXELS)
         inside = (pixel < count)[:, None] & has_channel[None, :]
         value = tl.load(place[None, :] + pixel[:, None].to(tl.int64) * channels, mask=inside, other=0.0)
         deviation = tl.where(inside, value.to(tl.float32) - pivot[None, :], 0.0)
-        total += tl.sum(deviation, axis=0)
-        squares += tl.sum(deviation * deviation, axis=0)
+        total += deviation
+        squares += deviation * deviation
+    whole = tl.sum(total, axis=0)
     to = moments + (row * tl.num_programs(1) + number) * 2 * channels + channel
-    tl.store(to, pivot + total / count, mask=has_channel)
-    tl.store(to + channels, squares - total * total / count, mask=has_channel)
+    tl.store(to, pivot + whole / count, mask=has_channel)
+    tl.store(to + channels, tl.sum(squares, axis=0) - whole * whole / count, mask=has_channel)
 
 
 @_kernel
@@ -308,6 +324,21 @@ def _gated(x, answer, width, SIZE: tl.constexpr):
     gate = tl.load(x + line * 2 * width + width + place, mask=inside, other=0.0).to(tl.float32)
     value = one * (0.5 * gate * (1.0 + tl.math.erf(gate * 0.7071067811865476)))
     tl.store(answer + line * width + place, value.to(answer.dtype.element_ty), mask=inside)
+
+
+@_kernel
+def _doubled(x, answer, pixels, width, channels, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
+    row = tl.program_id(1).to(tl.int64)
+    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    channel = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
+    inside = (pixel < pixels)[:, None] & (channel < channels)[None, :]
+    value = tl.load(x + (row * pixels + pixel[:, None]) * channels + channel[None, :], mask=inside, other=0.0)
+    # the first of the four: two lines and two columns for each that there was
+    first = 4 * row * pixels + 4 * (pixel // width) * width + 2 * (pixel % width)
+    to = answer + first[:, None] * channels + channel[None, :]
+    for line in tl.static_range(2):
+        for column in tl.static_range(2):
+            tl.store(to + (line * 2 * width + column) * channels, value, mask=inside)
 
 
 @_kernel
