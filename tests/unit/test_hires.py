@@ -232,6 +232,20 @@ def test_two_passes_through_the_engine_are_txt2img_and_then_img2img(upscaler: st
         np.testing.assert_array_equal(rendered(low), rendered(other))
 
 
+def test_the_second_pass_heeds_the_options_of_noise_levels_which_img2img_does_not() -> None:
+    def timesteps(earlier_calls: int, **changes: Any) -> list[list[float]]:
+        family = ToyFamily()
+        own = Params(width=64, height=64, steps=4, seed=1, subseed=2, sampler_name="Euler", **changes)
+        render = replace(first(), params=own, latent=np.zeros((4, 8, 8), np.float32), latent_size=(8, 8))
+        with Engine(family, slots=1) as engine:
+            engine.submit(replace(render, earlier_calls=earlier_calls)).result(60)
+        return family.timesteps
+
+    changes = {"sd_noise_schedule": "Zero Terminal SNR"}
+    assert timesteps(0, **changes) == timesteps(0) == timesteps(4)
+    assert timesteps(4, **changes) != timesteps(4)
+
+
 def told(**changes: Any) -> str:
     """The last line of a picture's text."""
     steps = recipe(job(**HIRES, **changes), Input(), 0, {}, SERVED)

@@ -42,6 +42,7 @@ def told_of(**values: Any) -> dict[str, object]:
         ({"add_churn_to_info": "s_churn", "s_churn": 2, "s_noise": 0.9}, {"Sigma churn": 2.0}),
         ({"add_churn_to_info": CHURN}, {}),
         ({"sd_noise_schedule": "Zero Terminal SNR"}, {"Noise Schedule": "Zero Terminal SNR"}),
+        ({"use_downcasted_alpha_bar": True}, {"Downcast alphas_cumprod": True}),
         ({"always_discard_next_to_last_sigma": True}, {"Discard penultimate sigma": True}),
         ({"sampler_name": "DPM2", "always_discard_next_to_last_sigma": True}, {}),
         (

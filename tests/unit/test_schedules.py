@@ -2,14 +2,19 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
+from img2img_shared.errors import Refused
+from img2img_shared.params import Params
 from img2img_shared.samplers import SCHEDULERS
 from img2img_worker.sampling.levels import NoiseLevels
+from img2img_worker.sampling.plan import compile_plan
+from img2img_worker.sampling.plan_key import PlanKey
 from img2img_worker.sampling.schedules import sigmas
 
 ABAR = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2).astype(np.float32)
@@ -115,6 +120,49 @@ def test_zero_terminal_snr_leaves_the_first_level_and_ends_in_noise() -> None:
     assert rescaled.sigmas[-1] == pytest.approx(4518.75, rel=1e-4)
     signal = np.sqrt(rescaled.alphas_cumprod[1:-1]) / np.sqrt(ABAR[1:-1]) - 1
     assert (np.diff(signal) < 1e-6).all()
+
+
+def test_halved_levels_are_computed_with_as_a1111_computes_with_half_precision() -> None:
+    levels, alphas = LEVELS.halved, torch.tensor(ABAR, dtype=torch.float16)
+    of_levels = ((1 - alphas) / alphas) ** 0.5
+    assert np.array_equal(levels.sigmas, of_levels.double())
+    assert levels.sigma_min == 0.03125  # of 0.0292, half a step of half precision away
+    logs, t = of_levels.log(), torch.linspace(999, 0, 7)
+    part = t.frac()
+    sigmas = ((1 - part) * logs[t.floor().long()] + part * logs[t.ceil().long()]).exp()
+    assert np.array_equal(levels.t_to_sigma(t), sigmas.double())
+    assert [levels.sigma_to_t(float(sigma)) for sigma in sigmas] == pytest.approx(t.tolist(), abs=1e-2)
+    single = levels.in_single_precision
+    assert np.array_equal(single.alphas_cumprod, levels.alphas_cumprod)
+    assert single.sigmas[0] != levels.sigmas[0]
+
+
+@pytest.mark.parametrize(
+    "option", [{"use_downcasted_alpha_bar": True}, {"sd_noise_schedule": "Zero Terminal SNR"}]
+)
+@pytest.mark.parametrize(
+    ("changes", "second_pass", "moved"),
+    [
+        ({"sampler_name": "Euler", "txt2img": True}, False, True),
+        ({"sampler_name": "Euler"}, False, False),  # whose sampler A1111 makes before it heeds the options
+        ({"sampler_name": "Euler"}, True, True),
+        ({"sampler_name": "DDIM"}, False, True),
+        ({"sampler_name": "LCM", "txt2img": True}, False, True),
+    ],
+)
+def test_levels_change_for_samplers_that_a1111_makes_later(
+    option: dict[str, Any], changes: dict[str, Any], second_pass: bool, moved: bool
+) -> None:
+    keys = [PlanKey.of(Params(**changes, **more), second_pass=second_pass) for more in ({}, option)]
+    plain, changed = (compile_plan(key, LEVELS).sigmas for key in keys)
+    assert np.array_equal(plain, changed) is not moved
+
+
+def test_a_level_without_a_sigma_is_refused() -> None:
+    both: dict[str, Any] = {"use_downcasted_alpha_bar": True, "sd_noise_schedule": "Zero Terminal SNR"}
+    with pytest.raises(Refused, match="leave one of the two out"):
+        compile_plan(PlanKey.of(Params(txt2img=True, **both)), LEVELS)
+    assert len(compile_plan(PlanKey.of(Params(txt2img=True, sampler_name="DDIM", **both)), LEVELS).sigmas)
 
 
 @pytest.mark.parametrize("levels", [LEVELS, LEVELS.log_alpha()], ids=["log sigma", "log alpha"])

@@ -85,6 +85,15 @@ class ScheduleParams(ParamGroup):
             examples=["Zero Terminal SNR"],
         ),
     ] = "Default"
+    use_downcasted_alpha_bar: Annotated[
+        bool,
+        Field(
+            title="Noise levels in half precision",
+            description="Round the model's noise levels to half precision, as A1111 did before 1.7. As in "
+            "A1111, img2img uses them only with DDIM, PLMS and UniPC.",
+            examples=[True],
+        ),
+    ] = False
     sgm_noise_multiplier: Annotated[
         bool,
         Field(

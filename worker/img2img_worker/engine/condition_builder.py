@@ -108,11 +108,11 @@ class ConditionBuilder:
             unit = yield from unit_rows(
                 control,
                 network,
-                hires=render.earlier_calls > 0,
+                hires=render.is_second_pass,
                 is_xl=family.name.startswith("SDXL"),
                 encode=encode,
                 sigmas=sigmas,
-                tells_sides=render.earlier_calls == 0 or render.read_with is not None,
+                tells_sides=not render.is_second_pass or render.read_with is not None,
             )
             units.append(unit)
         return units

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from img2img_shared.control import ControlUnit
 from img2img_shared.params import Params
 from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
+from img2img_worker.sampling.plan_key import PlanKey
 
 Pixels = NDArray[np.uint8]
 
@@ -65,6 +66,16 @@ class Render:
     earlier_calls: int = 0
     #: another prompt than its own, whose LoRAs act on its texts
     read_with: str | None = None
+
+    @property
+    def is_second_pass(self) -> bool:
+        """Whether it is that of a hires fix."""
+        return self.earlier_calls > 0
+
+    @property
+    def plan_key(self) -> PlanKey:
+        """What decides its steps."""
+        return PlanKey.of(self.params, second_pass=self.is_second_pass)
 
     @property
     def reading_prompt(self) -> str:

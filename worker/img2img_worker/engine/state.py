@@ -28,7 +28,6 @@ from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.live import LivePlan, plan_of
 from img2img_worker.sampling.noise import NoiseStream, noises
 from img2img_worker.sampling.plan import Plan, levels_of
-from img2img_worker.sampling.plan_key import PlanKey
 from img2img_worker.sampling.refiner import takes_over
 
 #: pixels from which on a VAE takes long for a picture
@@ -165,7 +164,7 @@ class RenderState:
         return takes_over(self.render.params, at[0], sigma=at[1], timestep=at[2], levels=levels)
 
     def _levels(self, family: Family) -> NoiseLevels:
-        return levels_of(PlanKey.of(self.render.params), family.levels(self.render.latent_size))
+        return levels_of(self.render.plan_key, family.levels(self.render.latent_size))
 
 
 def prepare_render(
@@ -192,7 +191,7 @@ def prepare_render(
     if render.latent is not None and len(render.latent) != family.latent_channels:
         reason = "its latents are of another kind than the first pass'; choose an upscaler of pictures"
         raise Refused("hr_checkpoint_name", render.checkpoint, reason)
-    plan = plan_of(PlanKey.of(render.params), family.levels(render.latent_size))
+    plan = plan_of(render.plan_key, family.levels(render.latent_size))
     prompts = conditioning(
         render.prompt, render.negative_prompt, render.params, earlier_calls=render.earlier_calls
     )

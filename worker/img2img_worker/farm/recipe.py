@@ -25,7 +25,6 @@ from img2img_worker.pictures.infotext import infotext
 from img2img_worker.pictures.picture_file import encode_picture
 from img2img_worker.sampling import account as sampling_account
 from img2img_worker.sampling.live import plan_of
-from img2img_worker.sampling.plan_key import PlanKey
 
 #: files by store key, the finished picture's last
 Files = Mapping[str, bytes]
@@ -196,7 +195,7 @@ def _inversion_hashes(render: Render, served: Served) -> list[tuple[str, str]]:
 def _account(render: Render, served: Served) -> dict[str, object]:
     """The infotext's entries on how prompts were read and a picture was sampled."""
     params, levels = render.params, served.levels(render.latent_size)
-    plan = plan_of(PlanKey.of(params), levels)
+    plan = plan_of(render.plan_key, levels)
     refiner = params.refiner_checkpoint and served.other_title(params.refiner_checkpoint)
     prompts = conditioning.conditioning(render.prompt, render.negative_prompt, params)
     reading = conditioning.conditioning(render.reading_prompt, "", params)

@@ -24,6 +24,7 @@ def infotext_pairs(
         refiner: the name and hash of its refiner.
     """
     pairs: dict[str, object | None] = {
+        "Downcast alphas_cumprod": params.use_downcasted_alpha_bar or None,
         "Noise Schedule": params.sd_noise_schedule if params.sd_noise_schedule != "Default" else None,
     }
     if not params.txt2img and params.initial_noise_multiplier != 1:

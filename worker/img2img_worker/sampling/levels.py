@@ -43,6 +43,8 @@ class NoiseLevels:
     is_sdxl: bool = False
     #: the lowest and the highest sigma of schedules, where they are not the model's
     ends: tuple[float, float] | None = None
+    #: what sigmas and their logarithms are rounded to
+    precision: torch.dtype = torch.float32
 
     @classmethod
     def from_alphas_cumprod(cls, alphas_cumprod: npt.ArrayLike, *, is_sdxl: bool = False) -> Self:
@@ -53,12 +55,12 @@ class NoiseLevels:
     @cached_property
     def sigmas(self) -> Array:
         """[N] noise's standard deviation at each level, ascending."""
-        alphas = torch.tensor(self.alphas_cumprod, dtype=torch.float32)
+        alphas = torch.tensor(self.alphas_cumprod, dtype=self.precision)
         return np.asarray(((1 - alphas) / alphas).sqrt(), dtype=np.float64)
 
     @cached_property
     def _log_sigmas(self) -> torch.Tensor:
-        return torch.from_numpy(self.sigmas).float().log()
+        return torch.from_numpy(self.sigmas).to(self.precision).log().float()
 
     @property
     def sigma_min(self) -> float:
@@ -79,7 +81,9 @@ class NoiseLevels:
             # in single precision, where two levels may be equally near: then A1111 tells the lower one
             distances = torch.tensor(sigma, dtype=torch.float32).log() - self._log_sigmas
             return float(self.timesteps[int(distances.abs().argmin())])
-        return float(np.interp(self._scale(np.asarray(sigma)), self._scale(self.sigmas), self.timesteps))
+        rounded = self.precision == torch.float16
+        scale = self._log_sigmas.numpy() if rounded else self._scale(self.sigmas)
+        return float(np.interp(self._scale(np.asarray(sigma)), scale, self.timesteps))
 
     def t_to_sigma(self, t: npt.ArrayLike) -> Array:
         """Sigma at each timestep, the inverse of `sigma_to_t`."""
@@ -113,11 +117,22 @@ class NoiseLevels:
     def zero_terminal_snr(self) -> "NoiseLevels":
         """Shifted and stretched so that the last level is noise but for a trace: Lin et al. (2023),
         arXiv:2305.08891, algorithm 1, with A1111's last level."""
-        signal = torch.tensor(self.alphas_cumprod, dtype=torch.float32).sqrt()
+        signal = torch.tensor(self.alphas_cumprod, dtype=self.precision).sqrt()
         first, last = signal[0].clone(), signal[-1].clone()
         alphas = ((signal - last) * (first / (first - last))) ** 2
         alphas[-1] = _LAST_ALPHA
         return replace(self, alphas_cumprod=np.asarray(alphas, dtype=np.float64))
+
+    @property
+    def halved(self) -> "NoiseLevels":
+        """Rounded to half precision, and computed with in it."""
+        alphas = self.alphas_cumprod.astype(np.float16).astype(np.float64)
+        return replace(self, alphas_cumprod=alphas, precision=torch.float16)
+
+    @property
+    def in_single_precision(self) -> "NoiseLevels":
+        """The same alphas, and all that follows from them in single precision."""
+        return self if self.precision == torch.float32 else replace(self, precision=torch.float32)
 
     def log_alpha(self) -> "NoiseLevels":
         """The same levels, log alpha linear between them: the discrete schedule of DPM-Solver and UniPC."""
@@ -179,6 +194,11 @@ class ContinuousLevels(NoiseLevels):
         """Itself: it ends as it was trained to."""
         return self
 
+    @property
+    def halved(self) -> NoiseLevels:
+        """Itself: its sigmas do not come from alphas."""
+        return self
+
 
 #: a flow's last level is noise alone, which is a variance-exploding sigma of infinity; this is as good
 _MOST = 1 - 1e-6
@@ -221,6 +241,11 @@ class FlowLevels(NoiseLevels):
     @property
     def zero_terminal_snr(self) -> NoiseLevels:
         """Itself: a flow ends with noise alone."""
+        return self
+
+    @property
+    def halved(self) -> NoiseLevels:
+        """Itself: its sigmas do not come from alphas."""
         return self
 
     def exploding(self, sigmas: Array) -> Array:

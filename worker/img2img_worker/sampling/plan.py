@@ -88,7 +88,7 @@ def levels_of(key: PlanKey, levels: NoiseLevels) -> NoiseLevels:
     """A model's levels as a render's sampler sees them.
 
     Raises:
-        Refused: the sampler counts timesteps, and the levels are a continuum.
+        Refused: the sampler counts timesteps, and the levels are a continuum; a level has no sigma.
     """
     sampler = SAMPLERS[key.sampler_name]
     if not levels.has_whole_timesteps and (sampler.timesteps or sampler.original_timesteps is not None):
@@ -96,11 +96,19 @@ def levels_of(key: PlanKey, levels: NoiseLevels) -> NoiseLevels:
             "this checkpoint was trained on a continuum of noise, without timesteps; choose another sampler"
         )
         raise Refused("sampler_name", key.sampler_name, reason)
-    # A1111 makes img2img's k-diffusion samplers before it heeds the option
-    if key.sd_noise_schedule == "Zero Terminal SNR" and (sampler.timesteps or key.txt2img):
-        levels = levels.zero_terminal_snr
+    # A1111 makes img2img's k-diffusion samplers before it heeds these options
+    if sampler.timesteps or key.txt2img or key.second_pass:
+        if key.use_downcasted_alpha_bar:
+            levels = levels.halved
+        if key.sd_noise_schedule == "Zero Terminal SNR":
+            levels = levels.zero_terminal_snr
+    if sampler.timesteps or sampler.original_timesteps is not None:  # which begin with the alphas
+        levels = levels.in_single_precision
     if sampler.original_timesteps is not None:
         levels = levels.every(len(levels.sigmas) // sampler.original_timesteps)
+    if np.isinf(levels.sigmas[-1]):
+        reason = "Zero Terminal SNR's last level has no sigma in half precision; leave one of the two out"
+        raise Refused("use_downcasted_alpha_bar", key.use_downcasted_alpha_bar, reason)
     return levels
 
 

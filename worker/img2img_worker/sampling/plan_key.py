@@ -19,6 +19,8 @@ class PlanKey:
     denoising_strength: float
     fix_steps: bool = False
     txt2img: bool = False
+    #: of a hires fix
+    second_pass: bool = False
     initial_noise_multiplier: float = 1.0
     extra_noise: float = 0.0
     sgm_noise_multiplier: bool = False
@@ -34,6 +36,7 @@ class PlanKey:
     beta_dist_alpha: float = 0.6
     beta_dist_beta: float = 0.6
     always_discard_next_to_last_sigma: bool = False
+    use_downcasted_alpha_bar: bool = False
     sd_noise_schedule: str = "Default"
     no_dpmpp_sde_batch_determinism: bool = False
     uni_pc_variant: str = "bh1"
@@ -42,8 +45,9 @@ class PlanKey:
     uni_pc_lower_order_final: bool = True
 
     @classmethod
-    def of(cls, params: Params) -> Self:
-        return cls(**{name: getattr(params, name) for name in cls.__dataclass_fields__})
+    def of(cls, params: Params, *, second_pass: bool = False) -> Self:
+        names = cls.__dataclass_fields__.keys() - {"second_pass"}
+        return cls(**{name: getattr(params, name) for name in names}, second_pass=second_pass)
 
     @property
     def options(self) -> dict[str, Any]:
