@@ -33,11 +33,6 @@ _NAMES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "Seed resize from-2": ("seed_resize_from_h", int),
     "Image CFG scale": ("image_cfg_scale", float),
     "Distilled CFG Scale": ("distilled_cfg_scale", float),
-    "Hires sampler": ("hr_sampler_name", str),
-    "Hires schedule type": ("hr_scheduler", str),
-    "Hires checkpoint": ("hr_checkpoint_name", str),
-    "Hires refiner": ("hires_fix_refiner_pass", str),
-    "Refiner switch by sampling steps": ("refiner_switch_by_sample_steps", "True".__eq__),
     "Face restoration": ("face_restoration_model", str),
     "Mask blur": ("mask_blur", float),
     "Mask mode": ("inpainting_mask_invert", lambda text: int(text == "Inpaint not masked")),
@@ -53,7 +48,9 @@ _NAMES: dict[str, tuple[str, Callable[[str], Any]]] = {
 _HIRES = ("Hires upscale", "Hires upscaler", "Hires resize-1")
 _UNIT = re.compile(r"ControlNet (\d)")
 #: what tells of a picture and has no part in it, by how its name begins or ends
-_SILENT = re.compile(r"(Version|Model|Inpaint area|Batch|Soft inpainting).*|.*(hash|hashes)")
+_SILENT = re.compile(
+    r"(Version|Model|Inpaint area|Batch|Soft inpainting|First pass size|Hypernet).*|.*(hash|hashes)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +94,7 @@ def read_infotext(text: str) -> InfotextParams:
     )
 
 
-def _units(pairs: Mapping[str, str]) -> list[dict[str, Any]]:
+def _units(pairs: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The control units, without entries that their preprocessors do not take."""
     found = {int(match[1]): pairs[name] for name in pairs if (match := _UNIT.fullmatch(name))}
     return [_unit(found[number]) for number in sorted(found)][:MOST_UNITS]
@@ -137,7 +134,7 @@ def _without_refused(values: Mapping[str, Any]) -> tuple[Params, list[Refused]]:
         left = {name: value for name, value in left.items() if name not in wrong}
 
 
-def _left_out(pairs: Mapping[str, str]) -> dict[str, str]:
+def _left_out(pairs: Mapping[str, Any]) -> dict[str, str]:
     read = (*_NAMES, *OPTIONS, *_HIRES)
     return {
         name: value

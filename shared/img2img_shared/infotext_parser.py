@@ -2,6 +2,9 @@
 
 import json
 import re
+from typing import Any
+
+from img2img_shared.infotext_versions import with_inferred
 
 #: what a name is made of, and what it begins with; and the value behind its colon, up to the next comma
 _NAME, _BEGINNING = re.compile(r"[\w \-/]*"), re.compile(r"\w")
@@ -11,8 +14,10 @@ _FEWEST = 3
 _NEGATIVE = "Negative prompt:"
 
 
-def read_pairs(text: str) -> dict[str, str]:
+def read_pairs(text: str) -> dict[str, Any]:
     """An infotext's names and values, including the prompts; "Size: 512x768" becomes Size-1 and Size-2.
+
+    Values are as they are written, but for those that older versions said otherwise (`with_inferred`).
 
     >>> read_pairs("a cat\\nNegative prompt: a dog\\nSteps: 20, Sampler: Euler, Size: 512x768")["Size-2"]
     '768'
@@ -29,7 +34,7 @@ def read_pairs(text: str) -> dict[str, str]:
         elif plain:
             found[name] = plain
     prompt, negative = _prompts([line.strip() for line in lines])
-    return {**found, "Prompt": prompt, "Negative prompt": negative}
+    return with_inferred({**found, "Prompt": prompt, "Negative prompt": negative})
 
 
 def split_pairs(line: str) -> list[tuple[str, str]]:

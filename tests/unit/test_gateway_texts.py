@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from img2img_gateway.pictures import decode_base64, decode_picture, is_reference
+from img2img_gateway.sdapi.option_table import defaults
 from img2img_gateway.sdapi.read_infotext import read_parameters, request_fields
 from img2img_gateway.sdapi.styles import Style, apply_styles
 from img2img_shared.errors import Refused
@@ -121,8 +123,12 @@ TEXT = (
 )
 
 
+def fields_of(text: str, *, txt2img: bool = False, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    return request_fields(text, {**defaults(), **options}, txt2img=txt2img)
+
+
 def test_an_infotext_fills_of_img2img_what_it_fills_in_a1111() -> None:
-    fields, options = request_fields(TEXT, txt2img=False)
+    fields, options = fields_of(TEXT)
     assert fields == {
         "steps": 5,
         "sampler_name": "DPM++ 2M",
@@ -139,20 +145,20 @@ def test_an_infotext_fills_of_img2img_what_it_fills_in_a1111() -> None:
 
 
 def test_an_infotext_fills_more_of_txt2img() -> None:
-    fields, _ = request_fields(TEXT + ", Hires upscale: 2, Hires upscaler: Latent", txt2img=True)
+    fields, _ = fields_of(TEXT + ", Hires upscale: 2, Hires upscaler: Latent", txt2img=True)
     assert (fields["cfg_scale"], fields["width"], fields["height"]) == (4.5, 128, 64)
     assert (fields["denoising_strength"], fields["enable_hr"], fields["hr_scale"]) == (0.9, True, 2)
 
 
 def test_an_infotext_without_a_sampler_means_a1111s_first_one() -> None:
-    assert request_fields("just words", txt2img=False)[0]["sampler_name"] == "DPM++ 2M"
+    assert fields_of("just words")[0]["sampler_name"] == "DPM++ 2M"
 
 
 def test_what_is_no_number_in_an_infotext_is_left_to_be_refused() -> None:
-    fields, _ = request_fields("x\nSteps: many, CFG scale: 7.5, Seed: 3", txt2img=False)
+    fields, _ = fields_of("x\nSteps: many, CFG scale: 7.5, Seed: 3")
     assert fields["steps"] == "many"
     with pytest.raises(Refused, match="Clip skip"):
-        request_fields("x\nSteps: 3, CFG scale: 7.5, Seed: 3, Clip skip: few", txt2img=False)
+        fields_of("x\nSteps: 3, CFG scale: 7.5, Seed: 3, Clip skip: few")
 
 
 def test_negative_prompt_begins_at_a_line_that_says_so() -> None:
@@ -165,14 +171,126 @@ def test_negative_prompt_begins_at_a_line_that_says_so() -> None:
 
 
 def test_what_a_text_leaves_out_is_told_as_a1111_tells_it() -> None:
-    told = read_parameters("just words")
+    told = read_parameters("just words", {}, "Apply if any")
     assert (told["Prompt"], told["Clip skip"], told["RNG"], told["Masked area padding"]) == (
         "just words",
         "1",
         "GPU",
         32,
     )
-    assert read_parameters("")["Prompt"] == ""
+    assert read_parameters("", {}, "Ignore")["Prompt"] == ""
+
+
+STYLES = {
+    "oil": Style(name="oil", prompt="{prompt}, oil painting", negative_prompt="photo, flat"),
+    "night": Style(name="night", prompt="night", negative_prompt=""),
+    "none": Style(name="none", prompt="", negative_prompt=""),
+}
+BEHIND = "Steps: 4, Sampler: Euler a, Seed: 9, CFG scale: 5"
+
+
+@pytest.mark.parametrize(
+    ("text", "inferred"),
+    [
+        (", Version: v1.5.0", {"Old prompt editing timelines": True, "Downcast alphas_cumprod": True}),
+        (", Version: 1.6.0", {"Downcast alphas_cumprod": True}),
+        (
+            ", Version: v1.6.0-RC-4-gabc",
+            {"Old prompt editing timelines": True, "Downcast alphas_cumprod": True},
+        ),
+        (", Version: v1.7.0-224-gabc", {"Downcast alphas_cumprod": True}),
+        (", Version: v1.7.0-225-gabc, Refiner: x [ab]", {"Refiner switch by sampling steps": True}),
+        (", Version: v1.8.0, Refiner: x [ab]", {}),
+        (", Version: f2.0.1v1.10.1-previous-22-g1", {}),
+        (", Version: img2img-farm 0.1.0", {}),
+        (", Hypernet: h", {"Prompt": "a [cat:dog:5]<hypernet:h:1.0>"}),
+        (", Hypernet: h, Hypernet strength: 0.4", {"Prompt": "a [cat:dog:5]<hypernet:h:0.4>"}),
+        (
+            ", Size: 1024x768, First pass size: 512x384",
+            {"Size-1": 512, "Size-2": 384, "Hires resize-1": 1024, "Hires resize-2": 768},
+        ),
+        (
+            ", Size: 512x640, First pass size: 0x0",
+            {"Size-1": 512, "Size-2": 576, "Hires resize-1": 512, "Hires resize-2": 640},
+        ),
+        (", First pass size-1: 3", {}),
+        (", FP8 weight: Enable", {"Cache FP16 weight for LoRA": False}),
+    ],
+)
+def test_what_older_versions_wrote_is_read_as_a1111_reads_it(text: str, inferred: dict[str, Any]) -> None:
+    plain = f"a [cat:dog:5]\n{BEHIND}"
+    assert of_versions(plain + text) == of_versions(plain) | inferred
+
+
+def of_versions(text: str) -> dict[str, Any]:
+    told = read_parameters(text, {}, "Apply")
+    names = ["Prompt", "Size-1", "Size-2", "Hires resize-1", "Hires resize-2", "Old prompt editing timelines"]
+    names += ["Pad conds v0", "Downcast alphas_cumprod", "Refiner switch by sampling steps"]
+    return {name: told[name] for name in (*names, "Cache FP16 weight for LoRA") if name in told}
+
+
+def test_ddim_once_padded_prompts_otherwise() -> None:
+    text = "a cat\nSteps: 4, Sampler: DDIM, Seed: 9, Version: v1.5.2"
+    assert of_versions(text)["Pad conds v0"] is True
+    assert fields_of(text)[1] == {"pad_cond_uncond_v0": True, "use_downcasted_alpha_bar": True}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "emphasised"), [("(a) cat", True), ("[a] cat", True), (r"\(a\) cat", False), ("a cat", False)]
+)
+def test_a_prompt_with_emphasis_had_the_original_kind(prompt: str, emphasised: bool) -> None:
+    assert read_parameters(f"{prompt}\n{BEHIND}", {}, "Ignore").get("Emphasis") == (
+        "Original" if emphasised else None
+    )
+
+
+def test_an_infotext_puts_back_what_the_caller_has_chosen_otherwise() -> None:
+    chosen: dict[str, Any] = {"CLIP_stop_at_last_layers": 2, "sigma_max": 9.0, "emphasis": "None"}
+    chosen |= {"randn_source": "NV"}
+    _, options = fields_of(f"a (cat)\n{BEHIND}", **chosen)
+    assert options == {"CLIP_stop_at_last_layers": 1, "sigma_max": 0, "emphasis": "Original"}
+    assert fields_of(f"a cat\n{BEHIND}, Clip skip: 2", **chosen)[1] == {"sigma_max": 0}
+
+
+def test_an_infotext_chooses_what_a_second_pass_has_of_its_own() -> None:
+    text = f"a cat\n{BEHIND}, Denoising strength: 0.5, Hires upscale: 2, Hires sampler: Heun"
+    text += ", Hires schedule type: Karras, Hires checkpoint: other [ab], Hires refiner: both passes"
+    fields, options = fields_of(text, txt2img=True)
+    assert fields["hr_sampler_name"] == "Heun"
+    assert (fields["hr_scheduler"], fields["hr_checkpoint_name"]) == ("Karras", "other [ab]")
+    assert options == {"hires_fix_refiner_pass": "both passes"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "names", "prompt", "negative"),
+    [
+        ("Apply if any", ["oil", "night"], "a cat", "fog"),
+        ("Discard", None, "a cat", "fog"),
+        ("Ignore", None, "a cat, oil painting, night", "fog, photo, flat"),
+    ],
+)
+def test_texts_of_styles_are_styles_again(mode: str, names: Any, prompt: str, negative: str) -> None:
+    text = f"a cat, oil painting, night\nNegative prompt: fog, photo, flat\n{BEHIND}"
+    told = read_parameters(text, STYLES, mode)
+    assert (told.get("Styles array"), told["Prompt"], told["Negative prompt"]) == (names, prompt, negative)
+    assert read_parameters(f"a cat\n{BEHIND}", STYLES, "Apply")["Styles array"] == []
+    if names:
+        assert "\n".join(apply_styles(prompt, negative, names, STYLES)) in text.replace(
+            "Negative prompt: ", ""
+        )
+
+
+@pytest.mark.parametrize(
+    ("hires", "told"),
+    [
+        ("a cat, night", ("a cat", ["night"], "")),
+        ("a dog, night", ("a cat", ["night"], "a dog")),
+        ("a dog", ("a cat, night", None, "a dog")),  # which has none of them
+    ],
+)
+def test_a_hires_fix_has_the_same_styles_or_none_are_found(hires: str, told: tuple[Any, ...]) -> None:
+    read = read_parameters(f'a cat, night\n{BEHIND}, Hires prompt: "{hires}"', STYLES, "Apply if any")
+    assert (read["Prompt"], read.get("Styles array"), read["Hires prompt"]) == told
 
 
 def test_styles_go_to_their_place_or_behind() -> None:

@@ -13,10 +13,12 @@ from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.pictures import decode_picture
 from img2img_gateway.sdapi.control_units import SCRIPT, control_info
+from img2img_gateway.sdapi.option_table import defaults
 from img2img_gateway.sdapi.read_infotext import read_parameters
 from img2img_gateway.sdapi.scripts.always_on import script_info
 from img2img_gateway.sdapi.scripts.selectable import script_infos, scripts_of
 from img2img_gateway.sdapi.styles import read_styles
+from img2img_gateway.sdapi.tenant_options import Options
 from img2img_shared.checkpoints import with_hashes
 from img2img_shared.hires import LATENT_UPSCALERS
 from img2img_shared.ledger.inversion_names import InversionInfo
@@ -214,14 +216,17 @@ async def memory() -> dict[str, Any]:
 
 
 @router.post("/png-info", summary="Read a picture's infotext")
-async def png_info(body: PngInfoRequest, services: ServicesDep, _: Caller) -> PngInfoResponse:
+async def png_info(body: PngInfoRequest, services: ServicesDep, caller: Caller) -> PngInfoResponse:
     """Read a picture's infotext, from PNG, JPEG or WebP; `info` is empty if there is none."""
     data = await services.farm.call(
         decode_picture, body.image.strip(), "image", services.farm.settings.max_upload
     )
     texts = await services.farm.call(read_texts, data)
     info = texts.pop("parameters", "")
-    return PngInfoResponse(info=info, items=texts, parameters=read_parameters(info))
+    styles = await services.farm.call(read_styles, services.farm.settings.styles_file)
+    options = {**defaults(), **await Options(services.farm, caller.tenant).chosen()}
+    told = read_parameters(info, styles, options["infotext_styles"])
+    return PngInfoResponse(info=info, items=texts, parameters=told)
 
 
 @router.get("/version", summary="See the program's version")

@@ -1,11 +1,14 @@
 """The meaning of an infotext in A1111's API: request fields, options, and the answer of png-info."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from img2img_gateway.sdapi.option_table import defaults
+from img2img_gateway.sdapi.styles import Style, extract_styles
 from img2img_shared.errors import Refused
 from img2img_shared.infotext_parser import read_pairs
+from img2img_shared.infotext_versions import version_of
 
 #: what a text means by a name that it leaves out
 _LEFT_OUT: dict[str, Any] = {
@@ -60,6 +63,9 @@ TXT2IMG_FIELDS: dict[str, tuple[str, type]] = {
     "Hires steps": ("hr_second_pass_steps", int),
     "Hires resize-1": ("hr_resize_x", int),
     "Hires resize-2": ("hr_resize_y", int),
+    "Hires sampler": ("hr_sampler_name", str),
+    "Hires schedule type": ("hr_scheduler", str),
+    "Hires checkpoint": ("hr_checkpoint_name", str),
     "Hires prompt": ("hr_prompt", str),
     "Hires negative prompt": ("hr_negative_prompt", str),
 }
@@ -87,6 +93,8 @@ OPTIONS = {
     "Emphasis": "emphasis",
     "RNG": "randn_source",
     "Tiling": "tiling",
+    "Hires refiner": "hires_fix_refiner_pass",
+    "Refiner switch by sampling steps": "refiner_switch_by_sample_steps",
     "Face restoration": "face_restoration",
     "VAE": "sd_vae",
     "VAE Encoder": "sd_vae_encode_method",
@@ -125,29 +133,76 @@ OPTIONS = {
 }
 
 
-def read_parameters(text: str) -> dict[str, Any]:
-    """The answer of ``png-info`` to a text: its pairs, and what A1111 infers from missing ones."""
-    return _LEFT_OUT | read_pairs(text)
+#: with which version styles came to be told apart in the prompts of a hires fix
+_HIRES_STYLES = (1, 8, 0, 139)
 
 
-def request_fields(text: str, *, txt2img: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_parameters(text: str, styles: Mapping[str, Style], mode: str) -> dict[str, Any]:
+    """What A1111 reads in a text: its pairs, and what it infers from them and from missing ones.
+
+    Args:
+        styles: those that are told apart in its prompts.
+        mode: the option `infotext_styles`.
+    """
+    pairs = read_pairs(text)
+    pairs |= _of_styles(pairs, styles, mode)
+    if pairs.get("FP8 weight", "Disable") != "Disable":
+        pairs.setdefault("Cache FP16 weight for LoRA", False)
+    prompts = f"{pairs['Prompt']} {pairs['Negative prompt']}"
+    if re.search(r"[(\[]", re.sub(r"\\[()\[\]\\]", "", prompts)):
+        pairs.setdefault("Emphasis", "Original")
+    return _LEFT_OUT | pairs
+
+
+def request_fields(
+    text: str, options: Mapping[str, Any], *, txt2img: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """(fields of a request, options) that an infotext sets.
 
     As in A1111, it sets few fields of an img2img request, and not its prompts, size, guidance, strength and
-    mask. The checkpoint is not among the options. If it names no source of noise, the settings decide, as on
-    a machine without a GPU.
+    mask; and of the options those that the caller has otherwise. The checkpoint is not among the options. If
+    it names no source of noise, the settings decide, as on a machine without a GPU. Styles stay in its
+    prompts, where A1111 removes and loses them.
+
+    Args:
+        options: the caller's, all of them.
 
     Raises:
         Refused: names an option in it.
     """
-    pairs = read_pairs(text)
+    told, pairs = read_pairs(text), read_parameters(text, {}, "Ignore")
     fields: dict[str, Any] = {"sampler_name": "DPM++ 2M"}  # which A1111 takes where it finds no sampler
-    fields |= typed(pairs, FIELDS | (TXT2IMG_FIELDS if txt2img else {}))
+    fields |= typed(told, FIELDS | (TXT2IMG_FIELDS if txt2img else {}))
     hires = ("Hires upscale", "Hires upscaler", "Hires resize-1")
-    if txt2img and "Denoising strength" in pairs and any(name in pairs for name in hires):
+    if txt2img and "Denoising strength" in told and any(name in told for name in hires):
         fields["enable_hr"] = True
-    options = options_of(pairs)
-    return fields, {name: value for name, value in options.items() if value != defaults()[name]}
+    if "RNG" not in told:
+        del pairs["RNG"]
+    chosen = options_of(pairs)
+    return fields, {name: value for name, value in chosen.items() if value != options[name]}
+
+
+def _of_styles(pairs: Mapping[str, Any], styles: Mapping[str, Style], mode: str) -> dict[str, Any]:
+    """The entries that change where prompts have texts of styles, as the option `infotext_styles` asks."""
+    prompts = pairs["Prompt"], pairs["Negative prompt"]
+    if mode == "Ignore" or not styles:
+        return {}
+    names, *bare = extract_styles(*prompts, styles)
+    changes: dict[str, Any] = {"Prompt": bare[0], "Negative prompt": bare[1]}
+    version = version_of(pairs)
+    has_hires = "Hires prompt" in pairs or "Hires negative prompt" in pairs
+    if has_hires and (version is None or version > _HIRES_STYLES):
+        hires = pairs.get("Hires prompt", prompts[0]), pairs.get("Hires negative prompt", prompts[1])
+        own_names, *own = extract_styles(*hires, styles)
+        if own_names != names:
+            return {}
+        labels = ("Hires prompt", "Hires negative prompt")
+        changes |= {
+            label: "" if text == first else text for label, text, first in zip(labels, own, bare, strict=True)
+        }
+    if mode == "Apply" or (mode == "Apply if any" and names):
+        changes["Styles array"] = names
+    return changes
 
 
 def soft_inpainting_arguments(text: str) -> dict[str, Any]:
@@ -155,7 +210,7 @@ def soft_inpainting_arguments(text: str) -> dict[str, Any]:
     return typed(read_pairs(text), SOFT_INPAINTING)
 
 
-def options_of(pairs: Mapping[str, str]) -> dict[str, Any]:
+def options_of(pairs: Mapping[str, Any]) -> dict[str, Any]:
     """The options that an infotext's pairs set.
 
     Raises:
@@ -164,7 +219,7 @@ def options_of(pairs: Mapping[str, str]) -> dict[str, Any]:
     return {OPTIONS[name]: _option(name, value) for name, value in pairs.items() if name in OPTIONS}
 
 
-def typed(pairs: Mapping[str, str], known: Mapping[str, tuple[str, Callable[[str], Any]]]) -> dict[str, Any]:
+def typed(pairs: Mapping[str, Any], known: Mapping[str, tuple[str, Callable[[str], Any]]]) -> dict[str, Any]:
     """Fields by their names; a text that is not a number is kept, for the request to refuse."""
     found: dict[str, Any] = {}
     for name, (target, kind) in known.items():
@@ -176,11 +231,11 @@ def typed(pairs: Mapping[str, str], known: Mapping[str, tuple[str, Callable[[str
     return found
 
 
-def _option(label: str, text: str) -> Any:
+def _option(label: str, text: Any) -> Any:
     """An option's value, with the type of its default."""
     default = defaults()[OPTIONS[label]]
     if isinstance(default, bool):
-        return text != "False"
+        return text not in ("False", False)
     if not isinstance(default, int | float):
         return text
     try:

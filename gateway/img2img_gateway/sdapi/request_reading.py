@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.sdapi.control_units import control_units
 from img2img_gateway.sdapi.leniency import Leniency
+from img2img_gateway.sdapi.option_table import defaults
 from img2img_gateway.sdapi.read_infotext import request_fields, soft_inpainting_arguments
 from img2img_gateway.sdapi.request import RenderRequest, Txt2ImgRequest
 from img2img_gateway.sdapi.scripts.always_on import SOFT_INPAINTING, script_parameters
@@ -94,9 +95,9 @@ class Reader:
         farm = self._farm
         for name in sent.unknown:
             lenient.set_aside(name, (sent.model_extra or {})[name], "there is no such field")
-        stored = await self._options.chosen() if sent.infotext else {}
+        stored = {**defaults(), **await self._options.chosen()} if sent.infotext else {}
         takes_checkpoint = stored.get(_KEEPS_CHECKPOINT, True) is False
-        body = apply_infotext(sent, takes_checkpoint=takes_checkpoint)
+        body = apply_infotext(sent, stored, takes_checkpoint=takes_checkpoint)
         if not body.model_fields_set & _PROMPTS and read_pairs(sent.infotext or "")["Prompt"]:
             why = "img2img takes no prompts from it, as in A1111; send them as prompt and negative_prompt"
             lenient.set_aside("infotext", sent.infotext, why)
@@ -231,10 +232,13 @@ class Reader:
         return body.model_copy(update=dict.fromkeys(unused))
 
 
-def apply_infotext(sent: RenderRequest, *, takes_checkpoint: bool) -> RenderRequest:
+def apply_infotext(
+    sent: RenderRequest, stored: Mapping[str, Any], *, takes_checkpoint: bool
+) -> RenderRequest:
     """The request, with its infotext's values for fields that it leaves out.
 
     Args:
+        stored: the tenant's options, with A1111's defaults.
         takes_checkpoint: the hash in the text chooses the checkpoint, unless the request names one.
 
     Raises:
@@ -243,7 +247,7 @@ def apply_infotext(sent: RenderRequest, *, takes_checkpoint: bool) -> RenderRequ
     if not sent.infotext:
         return sent
     is_txt2img = isinstance(sent, Txt2ImgRequest)
-    fields, options = request_fields(sent.infotext, txt2img=is_txt2img)
+    fields, options = request_fields(sent.infotext, stored, txt2img=is_txt2img)
     if takes_checkpoint and (digest := read_pairs(sent.infotext).get("Model hash")):
         options["sd_model_checkpoint"] = digest
     soft = {} if is_txt2img else soft_inpainting_arguments(sent.infotext)

@@ -1,7 +1,7 @@
 """Prompt styles, from a file in A1111's format: name, prompt, negative_prompt."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +59,39 @@ def apply_styles(
         prompt = _merged(known[name].prompt, prompt)
         negative_prompt = _merged(known[name].negative_prompt, negative_prompt)
     return prompt, negative_prompt
+
+
+def extract_styles(
+    prompt: str, negative_prompt: str, known: Mapping[str, Style]
+) -> tuple[list[str], str, str]:
+    """(the styles whose texts both prompts have, the prompts without these), as A1111 finds them.
+
+    They are removed one by one, the first in the file that fits, so that to apply them restores the prompts.
+    """
+    left, found = dict(known), list[str]()
+    while True:
+        for style in left.values():
+            positive = _without(style.prompt, prompt)
+            negative = _without(style.negative_prompt, negative_prompt)
+            if (style.prompt or style.negative_prompt) and positive is not None and negative is not None:
+                break
+        else:
+            return found[::-1], prompt, negative_prompt
+        prompt, negative_prompt = positive, negative
+        found.append(style.name)
+        del left[style.name]
+
+
+def _without(style: str, prompt: str) -> str | None:
+    """A prompt without a style's text; None: it does not have that."""
+    style, stripped = style.strip(), prompt.strip()
+    before, place, after = style.partition("{prompt}")
+    if place:
+        has_it = stripped.startswith(before) and stripped.endswith(after)
+        return stripped[len(before) : len(stripped) - len(after)] if has_it else None
+    if not stripped.endswith(style):
+        return None
+    return stripped[: len(stripped) - len(style)].removesuffix(", ")
 
 
 def _merged(style: str, prompt: str) -> str:
