@@ -124,8 +124,10 @@ def pool_with(address: RedisAddress, options: dict[str, Any], known: Any) -> red
     return found
 
 
-def replicas_in_step(found: redis.ConnectionPool) -> int | None:
-    """How many replicas follow the pool's primary, as its sentinels know them; None: it has no sentinels.
+def live_replicas(found: redis.ConnectionPool) -> int | None:
+    """How many replicas of the pool's primary its sentinels think alive; None: it has no sentinels.
+
+    Those that are catching up are among them: sentinels ask only every ten seconds whether one has.
 
     Raises:
         redis.ConnectionError: no sentinel knows the primary now.
@@ -135,7 +137,7 @@ def replicas_in_step(found: redis.ConnectionPool) -> int | None:
     # this also puts a sentinel that answers first
     found.sentinel_manager.discover_master(found.service_name)
     states = found.sentinel_manager.sentinels[0].sentinel_slaves(found.service_name)
-    return len([each for each in states if not each["is_sdown"] and each["master-link-status"] == "ok"])
+    return len([each for each in states if not each["is_sdown"]])
 
 
 def asynchronous(address: RedisAddress) -> redis.asyncio.Redis:

@@ -79,11 +79,11 @@ class FarmRedis:
     def replicas(self) -> int:
         """How many replicas must have a write that is to outlive the primary, at least 1.
 
-        With sentinels, it is all that follow the primary: any of them may be promoted, while the primary goes
+        With sentinels, it is all that are alive: any of them may be promoted, while the primary goes
         on with the others for some seconds. Without sentinels nobody says how many there are.
         """
         with answering():
-            return clients.replicas_in_step(self._client.connection_pool) or 1
+            return clients.live_replicas(self._client.connection_pool) or 1
 
     def close(self) -> None:
         """Close the connections."""
