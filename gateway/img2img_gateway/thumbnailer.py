@@ -10,6 +10,7 @@ from anyio import CapacityLimiter, to_thread
 from PIL import Image, ImageOps
 
 from img2img_gateway.memory_budget import MemoryBudget
+from img2img_shared.picture_parts import too_many_parts
 from img2img_shared.store import Store
 
 #: bytes of thumbnails that are kept
@@ -75,6 +76,8 @@ def _size(made: bytes | None) -> int:
 
 @contextmanager
 def _open(data: bytes, size: int) -> Iterator[Image.Image]:
+    if too_many_parts(data):
+        raise ValueError("it takes too long to read")
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         image.draft("RGB", (size, size))
         if image.width * image.height > LARGEST:

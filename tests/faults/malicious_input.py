@@ -80,6 +80,18 @@ def bombs() -> Iterator[Sample]:
     yield Sample(name="WebP of 20,000 frames", data=webp(64, 64, 20_000), becomes="rendered")
     yield Sample(name="TIFF of 10,000 pages", data=tiff(64, 64, pages=10_000), becomes="rendered")
     yield Sample(name="TIFF whose pages go round", data=tiff(64, 64, pages=0), becomes="rendered")
+    yield Sample(name="JPEG of 1,000 scans of 4 megapixels", data=jpeg_of_scans(2000, 1000))
+    yield Sample(
+        name="JPEG of 1,000 scans whose tables hold an end", data=jpeg_of_scans(2000, 1000, b"\xff\xd9")
+    )
+    film = random.Random(1).randbytes(10_000_000)  # as telephones write behind it
+    yield Sample(name="JPEG with a film behind it", data=saved("JPEG") + film, becomes="rendered")
+    jpeg = saved("JPEG")
+    filled = jpeg[:2] + b"\xff" * 10_000_000 + jpeg[2:]
+    yield Sample(name="JPEG with 10 MB of filling", data=filled)
+    yield Sample(name="JPEG with some filling", data=jpeg[:2] + b"\xff" * 1000 + jpeg[2:], becomes="rendered")
+    yield Sample(name="PNG of 1,000,000 chunks", data=png(64, 64, chunk(b"IDAT", b"") * 1_000_000))
+    yield Sample(name="TIFF of 1,000,000 strips", data=tiff_of_strips(1_000_000))
     text = zlib.compress(b"a" * 200_000_000, 9)
     metadata = {
         "zTXt of 200 MB": chunk(b"zTXt", b"a\0\0" + text),
@@ -238,6 +250,23 @@ def resized_jpeg(side: int) -> bytes:
     start = data.index(b"\xff\xc0")
     data[start + 5 : start + 9] = struct.pack(">HH", side, side)
     return bytes(data)
+
+
+def jpeg_of_scans(side: int, scans: int, comment: bytes = b"") -> bytes:
+    """A progressive JPEG with its last scan again and again, and a comment before each."""
+    data = saved("JPEG", Image.new("L", (side, side), 128), progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    between = b"\xff\xfe" + struct.pack(">H", 2 + len(comment)) + comment
+    return data[:-2] + (between + last) * scans + b"\xff\xd9"
+
+
+def tiff_of_strips(strips: int) -> bytes:
+    """A TIFF of 64 × 64 pixels that says it has so many strips."""
+    tags = [(256, 1, 64), (257, 1, 64), (258, 1, 8), (259, 1, 1), (262, 1, 1), (273, strips, 8), (277, 1, 1)]
+    tags += [(278, 1, 1), (279, strips, 8)]
+    directory = b"".join(struct.pack("<HHII", tag, 4, n, value) for tag, n, value in tags)
+    start = struct.pack("<I", 8 + 4 * strips)
+    return b"II*\0" + start + bytes(4 * strips) + struct.pack("<H", len(tags)) + directory + bytes(4)
 
 
 def jpeg_with_exif(exif: bytes) -> bytes:

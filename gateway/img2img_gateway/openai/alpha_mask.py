@@ -6,6 +6,7 @@ from PIL import Image
 
 from img2img_gateway.dependencies import Services
 from img2img_shared.errors import Refused, Summary
+from img2img_shared.picture_parts import too_many_parts
 
 #: bytes of memory that a pixel takes while its transparency is read
 _COST = 6
@@ -21,6 +22,8 @@ def opaque_is_black(services: Services, data: bytes, largest: int) -> bytes:
         Refused: it cannot be read, is too large, or has no transparency.
     """
     try:
+        if parts := too_many_parts(data):
+            raise ValueError(f"it has {parts}")
         with Image.open(io.BytesIO(data)) as mask:
             width, height = mask.size
             if width * height > largest:

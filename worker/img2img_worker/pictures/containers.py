@@ -3,24 +3,21 @@
 import re
 import struct
 
+from img2img_shared.picture_parts import TIFF
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 #: of a PNG's chunks, those that its pixels cannot do without
 _PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 #: bytes of a transparent colour (or of a palette's alphas, at most), by IHDR's kind of pixel
 _GREY, _RGB, _PALETTE = 0, 2, 3
 _TRANSPARENT = {_GREY: 2, _RGB: 6, _PALETTE: 256}
+#: a JPEG's marker, which any number of bytes may fill up
+_MARKER = re.compile(rb"\xff++([^\xff])")
 #: a JPEG's start of scan; the segments that its colours hang on, JFIF's and Adobe's; bytes of a whole one
 _SCAN, _COLOURS, _WHOLE = 0xDA, (0xE0, 0xEE), 16
 #: an AVIF's entry for its EXIF; how it is turned is told elsewhere
 _AVIF_EXIF = re.compile(rb"(infe\x02.{7})Exif", re.DOTALL)
-#: a TIFF's beginnings: its order of bytes, an offset's and a count's format, bytes of a tag
-_TIFF = {
-    b"II*\0": ("<", "I", "H", 12),
-    b"MM\0*": (">", "I", "H", 12),
-    b"II+\0": ("<", "Q", "Q", 20),
-    b"MM\0+": (">", "Q", "Q", 20),
-}
-#: and the tags that its pixels need
+#: the tags that a TIFF's pixels need
 _TIFF_TAGS = frozenset(
     {254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325}
     | {332, 334, 338, 339, 347, 513, 514, 519, 520, 521, 529, 530, 531, 532}
@@ -30,7 +27,7 @@ _JXL_BITS = (9, 13, 18, 30)
 _JXL_RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
 #: a GIF's extensions, and the one of them that pixels need: what is transparent
 _EXTENSION, _GRAPHIC_CONTROL = 0x21, 0xF9
-_FILL, _METADATA = 0xFF, (*range(0xE0, 0xF0), 0xFE)
+_METADATA = (*range(0xE0, 0xF0), 0xFE)
 
 
 def without_metadata(data: bytes) -> bytes:
@@ -45,7 +42,7 @@ def without_metadata(data: bytes) -> bytes:
         return _bare_jpeg(data)
     if data.startswith(b"GIF8"):
         return _bare_gif(data)
-    if data[:4] in _TIFF:
+    if data[:4] in TIFF:
         return _bare_tiff(data)
     # by another name, an AVIF's EXIF is not looked for
     return _AVIF_EXIF.sub(rb"\1none", data) if data[4:8] == b"ftyp" else data
@@ -99,14 +96,11 @@ def _is_sound(transparency: bytes, kind: int) -> bool:
 def _bare_jpeg(data: bytes) -> bytes:
     kept = [data[:2]]
     at = 2
-    while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
-        marker = data[at + 1]
-        if marker == _FILL:
-            at += 1
-            continue
-        if marker == _SCAN:
+    while found := _MARKER.match(data, at):
+        at, marker, start = found.end() - 2, found[1][0], found.end()
+        if marker == _SCAN or start + 2 > len(data):
             break
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        end = start + int.from_bytes(data[start : start + 2], "big")
         if marker not in _METADATA or (marker in _COLOURS and end - at >= _WHOLE):
             kept.append(data[at:end])
         at = end
@@ -131,7 +125,7 @@ def _bare_gif(data: bytes) -> bytes:
 
 def _bare_tiff(data: bytes) -> bytes:
     """A TIFF with only the first page's directory, and only the tags it needs."""
-    order, offset, count, length = _TIFF[data[:4]]
+    order, offset, count, length = TIFF[data[:4]]
     try:
         (start,) = struct.unpack_from(order + offset, data, struct.calcsize(offset))
         (n,) = struct.unpack_from(order + count, data, start)

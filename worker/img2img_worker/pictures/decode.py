@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from img2img_shared.errors import Refused, Summary
+from img2img_shared.picture_parts import too_many_parts
 from img2img_worker.pictures.containers import declared_size, without_metadata
 from img2img_worker.pictures.formats import Reader, reader_of
 
@@ -112,9 +113,12 @@ def count_pixels(data: bytes, field: str, max_pixels: int) -> int:
     """How many pixels decoding takes, by the file's header.
 
     Raises:
-        Refused: of another format, damaged, or more than `max_pixels`.
+        Refused: of another format, damaged, in too many parts, or more than `max_pixels`.
     """
     reader = reader_of(data, field)
+    if parts := too_many_parts(data):
+        reason = "it would take minutes or gigabytes to read; save it anew"
+        raise Refused(field, Summary(f"a picture of {parts}"), reason)
     try:
         size = declared_size(data) or _largest_sides(_open(data, reader))
     except MemoryError:

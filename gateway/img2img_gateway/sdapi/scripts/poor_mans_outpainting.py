@@ -13,6 +13,7 @@ from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
 from img2img_gateway.sdapi.scripts.script import AccountChanges, Run, Script, changed
 from img2img_gateway.sdapi.scripts.sides import Sides, first_picture_alone, sides_of
 from img2img_shared.errors import FarmError
+from img2img_shared.picture_parts import too_many_parts
 from img2img_shared.seeds import shift_seed
 from img2img_shared.tile_places import outer_tiles
 
@@ -78,6 +79,8 @@ def _size_of(request: RenderRequest) -> tuple[int, int] | None:
     images = request.init_images or [] if isinstance(request, Img2ImgRequest) else []
     try:
         data = decode_base64(images[0], "init_images.0", len(images[0]))
+        if too_many_parts(data):
+            return None
         with Image.open(io.BytesIO(data)) as header:
             return header.size
     except (FarmError, OSError, IndexError, Image.DecompressionBombError):

@@ -1,0 +1,59 @@
+"""In how many parts a picture's file has its pixels: it may have millions, each of which costs time."""
+
+import re
+import struct
+
+#: what is read: a JPEG's scans (encoders write a dozen at most), its segments and a PNG's chunks of pixels,
+#: and a TIFF's strips or tiles (64 megapixels have as many of 16 × 16)
+_SCANS, _CHUNKS, _STRIPS = 100, 100_000, 250_000
+#: a JPEG's markers, but for those without a segment, and those of them that matter
+_MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd8])")
+_SCAN, _END = 0xDA, 0xD9
+#: a TIFF's beginnings: its order of bytes, an offset's and a count's format, bytes of a tag
+TIFF = {
+    b"II*\0": ("<", "I", "H", 12),
+    b"MM\0*": (">", "I", "H", 12),
+    b"II+\0": ("<", "Q", "Q", 20),
+    b"MM\0+": (">", "Q", "Q", 20),
+}
+_STRIP_OFFSETS, _TILE_OFFSETS = 273, 324
+
+
+def too_many_parts(data: bytes) -> str | None:
+    """Of what a file has so many that reading it takes minutes or gigabytes; None: it is read soon."""
+    if data.startswith(b"\xff\xd8"):
+        return f"more than {_SCANS} scans or {_CHUNKS:,} segments" if _has_many_scans(data) else None
+    if data.startswith(b"\x89PNG"):
+        return f"more than {_CHUNKS:,} chunks" if data.count(b"IDAT") > _CHUNKS else None
+    if data[:4] in TIFF:
+        return f"more than {_STRIPS:,} strips or tiles" if _strips(data) > _STRIPS else None
+    return None
+
+
+def _has_many_scans(data: bytes) -> bool:
+    """As decoders go through a JPEG: what follows its end (a film, often) is not looked at."""
+    at, scans, left = 2, 0, _CHUNKS
+    while left > 0 and scans <= _SCANS:
+        found = _MARKER.search(data, at)
+        if found is None or found[1][0] == _END:
+            return False
+        left -= 1 if scans else 1 + found.start() - at  # before the first scan, these are bytes that fill up
+        scans += found[1][0] == _SCAN
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    return True
+
+
+def _strips(data: bytes) -> int:
+    """How many strips or tiles the first page of a TIFF says it has."""
+    order, offset, count, length = TIFF[data[:4]]
+    try:
+        (start,) = struct.unpack_from(order + offset, data, struct.calcsize(offset))
+        (n,) = struct.unpack_from(order + count, data, start)
+    except struct.error:
+        return 0
+    first, most = start + struct.calcsize(count), 0
+    for at in range(first, min(first + n * length, len(data) - length + 1), length):
+        tag, _, values = struct.unpack_from(f"{order}HH{offset}", data, at)
+        if tag in (_STRIP_OFFSETS, _TILE_OFFSETS):
+            most = max(most, values)
+    return most
