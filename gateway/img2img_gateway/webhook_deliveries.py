@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from prometheus_client import Counter
 from standardwebhooks.webhooks import Webhook
@@ -24,10 +25,10 @@ from img2img_shared.ledger.tables import FairAgenda, Table
 
 #: seconds from each try to the next: about a day in all, as Standard Webhooks proposes
 BACKOFF = (5, 60, 300, 1800, 7200, 18000, 36000, 36000)
-#: deliveries that are tried at the same time, of all tenants and of one: a tenant whose targets are slow
-#: holds up its own deliveries only
-AT_ONCE, SHARE = 64, 16
-#: deliveries of a tenant that are due and not begun from which on it is behind
+#: deliveries that are tried at the same time, of all tenants, of one, and of one to one host: a tenant whose
+#: targets are slow holds up its own deliveries only, and such a target those to itself
+AT_ONCE, SHARE, LANE = 64, 16, 8
+#: deliveries of a tenant to a host that are due and not begun from which on they are behind
 BEHIND = 100
 #: seconds after which a try that was begun and not ended may be begun again
 CLAIMED = 60
@@ -51,6 +52,11 @@ class Delivery:
     #: seconds since 1970
     created: float = 0.0
 
+    @property
+    def lane(self) -> str:
+        """Its tenant's deliveries to the same host."""
+        return _lane(self.tenant, self.url)
+
 
 class Deliveries:
     """The deliveries of one farm. Methods block, and raise `Unavailable` where Redis does not answer.
@@ -63,7 +69,9 @@ class Deliveries:
         self._redis = farm.redis
         self._secret = secret
         self._private = farm.settings.webhook_private
-        self._due = FairAgenda(farm.redis, "due", "deliveries", most=AT_ONCE, share=SHARE, seconds=CLAIMED)
+        self._due = FairAgenda(
+            farm.redis, "due", "deliveries", most=AT_ONCE, share=SHARE, lane=LANE, seconds=CLAIMED
+        )
 
     def send(self, tenant: str, url: str, delivery_id: str, kind: str, data: Mapping[str, Any]) -> None:
         """Have a message delivered; a second one of the same id is dropped while the first is on its way."""
@@ -71,15 +79,15 @@ class Deliveries:
         stamp = datetime.fromtimestamp(now, UTC).isoformat()
         body = json.dumps({"type": kind, "timestamp": stamp, "data": data})
         delivery = Delivery(id=delivery_id, tenant=tenant, url=url, body=body, created=now)
-        self._due.add(tenant, delivery_id, asdict(delivery))
+        self._due.add(delivery.lane, delivery_id, asdict(delivery))
 
     def due(self) -> list[str]:
         """Deliveries to try now, the tenants in turn; the caller has each for `CLAIMED` seconds."""
         return self._due.take()
 
-    def are_behind(self, tenant: str) -> bool:
-        """Whether more of a tenant's should wait until they are made: they would delay its other jobs'."""
-        return self._due.overdue(tenant) >= BEHIND
+    def are_behind(self, tenant: str, url: str) -> bool:
+        """Whether so many wait that more would delay those of the tenant's other jobs to the same host."""
+        return self._due.overdue(_lane(tenant, url)) >= BEHIND
 
     def deliver(self, delivery_id: str) -> None:
         """Try a delivery once. If it fails, it is due again later, or dead after the last try."""
@@ -93,10 +101,10 @@ class Deliveries:
             error = str(failure)
         _TRIES.labels("delivered" if error is None else "failed").inc()
         if error is None:
-            self._due.remove(delivery.tenant, delivery_id)
+            self._due.remove(delivery.lane, delivery_id)
         else:
             self._try_later(replace(delivery, tries=delivery.tries + 1, error=error))
-        self._due.give_back(delivery.tenant, delivery_id)
+        self._due.give_back(delivery.lane, delivery_id)
 
     def dead(self, tenant: str) -> list[Delivery]:
         """A tenant's deliveries that were given up, newest first."""
@@ -113,7 +121,8 @@ class Deliveries:
         facts = dead.get(delivery_id)
         if facts is None:
             raise NotFound(f"no dead delivery {delivery_id!r}")
-        self._due.put(tenant, delivery_id, asdict(replace(self._read(facts), tries=0, error=None)))
+        revived = replace(self._read(facts), tries=0, error=None)
+        self._due.put(revived.lane, delivery_id, asdict(revived))
         dead.remove(delivery_id)
 
     def _post(self, delivery: Delivery) -> str | None:
@@ -135,7 +144,7 @@ class Deliveries:
         if tried.tries > len(BACKOFF):
             self._bury(tried)
             return
-        self._due.put(tried.tenant, tried.id, asdict(tried), BACKOFF[tried.tries - 1])
+        self._due.put(tried.lane, tried.id, asdict(tried), BACKOFF[tried.tries - 1])
 
     def _bury(self, delivery: Delivery) -> None:
         dead = self._dead(delivery.tenant)
@@ -143,7 +152,7 @@ class Deliveries:
         if len(dead) > DEAD:
             for oldest in self.dead(delivery.tenant)[DEAD:]:
                 dead.remove(oldest.id)
-        self._due.remove(delivery.tenant, delivery.id)
+        self._due.remove(delivery.lane, delivery.id)
 
     def _read(self, facts: Any) -> Delivery:
         with reading(self._redis.key("gateway", "deliveries")):
@@ -151,3 +160,7 @@ class Deliveries:
 
     def _dead(self, tenant: str) -> Table:
         return Table(self._redis, "dead", tenant)
+
+
+def _lane(tenant: str, url: str) -> str:
+    return f"{tenant} {urlsplit(url).netloc.lower()}"

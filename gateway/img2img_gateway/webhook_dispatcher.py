@@ -153,7 +153,7 @@ class WebhookDispatcher:
         """Tell of new events, and of some of the images whose events are gone; of the job's end last."""
         if events and _lacks_ends(hook, events[0]):
             hook = replace(hook, missed=0, ended=_ended_before(events[0]))
-        if hook.missed is not None and not self._hooks.deliveries.are_behind(hook.tenant):
+        if hook.missed is not None and not self._hooks.deliveries.are_behind(hook.tenant, hook.url):
             hook = self._tell_missed(job_id, hook, hook.missed)
         if events and ends(events[-1]):
             if hook.missed is None:

@@ -29,8 +29,11 @@ def post(target: Target, body: bytes, headers: dict[str, str]) -> int:
         try:
             connection.timeout = min(CONNECT, max(0.1, end - time.monotonic()))
             connection.connect()
+        except ssl.SSLCertVerificationError as error:
+            why = error.verify_message
+            raise Unavailable(f"{target.host} has no valid certificate: {why}") from None
         except ssl.SSLError as error:
-            raise Unavailable(f"{target.host} has no valid certificate: {error.reason}") from None
+            raise Unavailable(f"{target.host} does not speak TLS: {error.reason}") from None
         except OSError:
             continue
         with _cut_off(connection, end - time.monotonic()):

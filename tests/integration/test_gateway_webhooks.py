@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,7 @@ from img2img_gateway import webhook_deliveries, webhook_dispatcher, webhook_requ
 from img2img_gateway.app import create_app
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.gateway_settings import GatewaySettings
-from img2img_gateway.webhook_deliveries import SHARE, Deliveries
+from img2img_gateway.webhook_deliveries import LANE, SHARE, Deliveries
 from img2img_gateway.webhook_dispatcher import WebhookDispatcher
 from img2img_gateway.webhook_request import post
 from img2img_gateway.webhook_targets import find_target, is_public
@@ -246,16 +247,55 @@ def test_targets_that_do_not_end_their_answers_stop_no_other_webhook(
     assert receiver.bodies()[0]["data"]["job"] == job
 
 
-def test_a_tenant_holds_its_share_of_the_deliveries_and_no_more(gateway: Gateway, redis: Redis) -> None:
+def test_a_tenant_holds_its_share_of_the_deliveries_and_a_host_no_more_than_its_lane(
+    gateway: Gateway, redis: Redis
+) -> None:
     deliveries = Deliveries(AsyncFarm(gateway.settings), lambda _: "")
-    for number in range(3 * SHARE):
-        deliveries.send("slow", "http://slow/", f"slow-{number}", "job.done", {})
+    for host in ("slow", "slower", "slowest"):
+        for number in range(SHARE):
+            deliveries.send("busy", f"http://{host}/", f"{host}-{number}", "job.done", {})
     for number in range(3):
         deliveries.send("quick", "http://quick/", f"quick-{number}", "job.done", {})
-    due = deliveries.due()
-    assert sum(each.startswith("slow") for each in due) == SHARE
-    assert sum(each.startswith("quick") for each in due) == 3
+    due = Counter(each.partition("-")[0] for each in deliveries.due())
+    assert due.pop("quick") == 3
+    assert sum(due.values()) == SHARE
+    assert max(due.values()) <= LANE
     assert deliveries.due() == []
+
+
+def test_a_host_that_does_not_answer_holds_up_no_other_host_of_its_tenant(
+    gateway: Gateway,
+    fake_worker: FakeWorker,
+    receiver: Receiver,
+    dripping: Dripping,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(webhook_request, "DELIVERY", 3600)
+    for _ in range(2 * SHARE):
+        submit(gateway, dripping.url)
+    fake_worker.work()
+    eventually("it holds all that it may have", lambda: dripping.taken >= LANE)
+    job = submit(gateway, receiver.url)
+    fake_worker.work()
+    eventually("it is told", lambda: receiver.got)
+    assert receiver.bodies()[0]["data"]["job"] == job
+
+
+def test_deliveries_of_an_older_version_are_made_once(
+    elsewhere: Deliveries, receiver: Receiver, redis: Redis
+) -> None:
+    elsewhere.send("studio", receiver.url, "message", "job.done", {})
+    (waiting,) = redis.keys("{elsewhere}:gateway:due:*:waiting")
+    redis.rename(waiting, "{elsewhere}:gateway:due:studio:waiting")
+    redis.delete("{elsewhere}:gateway:due")
+    redis.sadd("{elsewhere}:gateway:due", "studio")  # where a version without lanes had it
+    assert elsewhere.due() == ["message"]
+    elsewhere.deliver("message")
+    assert len(receiver.got) == 1
+    redis.zadd("{elsewhere}:gateway:due:studio:waiting", {"message": 0})  # a minute later
+    redis.delete("{elsewhere}:gateway:due:studio:taken")
+    assert elsewhere.due() == []
+    assert redis.keys("{elsewhere}:gateway:due*") == []
 
 
 @pytest.fixture
@@ -448,8 +488,14 @@ def test_a_target_must_prove_its_name_and_not_its_address(
     monkeypatch.setattr(webhook_targets, "_look_up", lambda *_: ["127.0.0.1"])
     port = secure_receiver.server.server_port
     assert post(find_target(f"https://farm.example:{port}/", private=True), b"{}", {}) == 204
-    with pytest.raises(Unavailable, match="no valid certificate"):
+    with pytest.raises(Unavailable, match="no valid certificate: Hostname mismatch"):
         post(find_target(f"https://other.example:{port}/", private=True), b"{}", {})
+
+
+def test_a_target_without_tls_is_told_from_one_without_a_certificate(receiver: Receiver) -> None:
+    url = f"https://127.0.0.1:{receiver.server.server_port}/"
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1 does not speak TLS"):
+        post(find_target(url, private=True), b"{}", {})
 
 
 def test_what_no_request_can_hold_is_written_as_browsers_write_it(receiver: Receiver) -> None:

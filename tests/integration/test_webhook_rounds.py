@@ -45,8 +45,8 @@ class Rounds:
     def deliver_all(self) -> None:
         """As if each of them had been taken."""
         for name in self.waiting():
-            for tenant in ("default", "studio"):
-                self._hooks.deliveries._due.remove(tenant, name)
+            for lane in ("default here", "studio here"):
+                self._hooks.deliveries._due.remove(lane, name)
 
     def hooks(self) -> set[str]:
         """The jobs that have one."""

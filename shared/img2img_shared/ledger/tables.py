@@ -2,12 +2,14 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain, islice, zip_longest
-from typing import Any
+from typing import Any, TypeVar
 
 from img2img_shared.ledger.connect import FarmRedis, reading
+
+T = TypeVar("T")
 
 
 class Table:
@@ -54,27 +56,30 @@ class Table:
 class FairAgenda:
     """JSON documents with the time at which they are due, of several owners, who are served in turn.
 
+    An owner may have several lanes, "OWNER LANE", which are served in turn likewise.
+
     ``{prefix}:gateway:DOCUMENTS`` is the hash of documents by name, ``{prefix}:gateway:NAME`` the set of
-    owners. Each owner has two sorted sets beside it: what waits, by when it is due, and what was taken, by
-    when that expires; in seconds since 1970 by Redis' clock, since those of its callers may differ. A
+    owners, or lanes. Each has two sorted sets beside it: what waits, by when it is due, and what was taken,
+    by when that expires; in seconds since 1970 by Redis' clock, since those of its callers may differ. A
     document and its time are written at once, so that a process that dies leaves both or neither. Methods
     raise `Unavailable`.
 
     Args:
         most: how many documents may be taken at a time.
         share: how many of one owner, so that slow ones delay only their owner.
+        lane: how many of one lane, so that they delay little else of him.
         seconds: for how long a taken document is left to its taker.
     """
 
     def __init__(
-        self, redis: FarmRedis, name: str, documents: str, *, most: int, share: int, seconds: float
+        self, redis: FarmRedis, name: str, documents: str, *, most: int, share: int, lane: int, seconds: float
     ) -> None:
         self._redis = redis
         self._call = redis.call
         self._name = name
         self._documents = redis.key("gateway", documents)
         self._table = Table(redis, documents)
-        self._most, self._share, self._seconds = most, share, seconds
+        self._most, self._share, self._lane, self._seconds = most, share, lane, seconds
 
     def get(self, name: str) -> Any:
         """The document of that name, or None."""
@@ -90,15 +95,19 @@ class FairAgenda:
 
     def take(self) -> list[str]:
         """Take the names of documents that are due: one of each owner, then a second of each, and so on."""
-        now = self._now()
-        owners = [str(each, "utf-8") for each in self._call("SMEMBERS", self._key())]
-        taken = {owner: self._taken(owner, now) for owner in owners}
-        waiting = [self._waiting(owner, now, self._share - taken[owner]) for owner in owners]
-        in_turn = (each for each in chain.from_iterable(zip_longest(*waiting)) if each is not None)
-        chosen = list(islice(in_turn, max(0, self._most - sum(taken.values()))))
-        for owner, name in chosen:
-            self._call("ZADD", self._key(owner, "waiting"), "XX", now + self._seconds, name)
-            self._call("ZADD", self._key(owner, "taken"), now + self._seconds, name)
+        now, room, waiting = self._now(), self._most, []
+        for lanes in self._lanes():
+            taken = [self._taken(lane, now) for lane in lanes]
+            room -= sum(taken)
+            found = [
+                self._waiting(lane, now, self._lane - busy) for lane, busy in zip(lanes, taken, strict=True)
+            ]
+            waiting.append(_first(_in_turn(found), self._share - sum(taken)))
+        chosen = _first(_in_turn(waiting), room)
+        for lane, name in chosen:
+            self._call("ZADD", self._key(lane, "waiting"), "XX", now + self._seconds, name)
+            self._call("ZADD", self._key(lane, "taken"), now + self._seconds, name)
+            self._call("EXPIRE", self._key(lane, "taken"), round(2 * self._seconds))
         return [name for _, name in chosen]
 
     def overdue(self, owner: str) -> int:
@@ -111,7 +120,8 @@ class FairAgenda:
 
     def remove(self, owner: str, name: str) -> None:
         """Remove a document."""
-        self._redis.run("agenda_remove", self._documents, self._key(owner, "waiting"), name)
+        keys = (self._documents, self._key(), self._key(owner, "waiting"))
+        self._redis.run("agenda_remove", *keys, owner, name)
 
     def _put(self, owner: str, name: str, document: Any, after: float, is_new: str) -> None:
         keys = (self._documents, self._key(), self._key(owner, "waiting"))
@@ -124,6 +134,14 @@ class FairAgenda:
         seconds, micros = self._call("TIME")
         return int(seconds) + int(micros) / 1e6
 
+    def _lanes(self) -> list[list[str]]:
+        """The lanes of each owner."""
+        found: dict[str, list[str]] = {}
+        for each in self._call("SMEMBERS", self._key()):
+            lane = str(each, "utf-8")
+            found.setdefault(lane.partition(" ")[0], []).append(lane)
+        return list(found.values())
+
     def _taken(self, owner: str, now: float) -> int:
         self._call("ZREMRANGEBYSCORE", self._key(owner, "taken"), "-inf", now)
         return int(self._call("ZCARD", self._key(owner, "taken")))
@@ -132,7 +150,21 @@ class FairAgenda:
         if most <= 0:
             return []
         found = self._call("ZRANGEBYSCORE", self._key(owner, "waiting"), "-inf", now, "LIMIT", 0, most)
-        return [(owner, str(name, "utf-8")) for name in found]
+        names = [str(each, "utf-8") for each in found]
+        documents = self._call("HMGET", self._documents, *names) if names else []
+        for name, document in zip(names, documents, strict=True):
+            if document is None:  # an older version removed it, which knows no lanes
+                self.remove(owner, name)
+        return [(owner, name) for name, document in zip(names, documents, strict=True) if document]
+
+
+def _in_turn(lists: Iterable[Sequence[T]]) -> Iterator[T]:
+    """The first element of each list, then the second of each, and so on."""
+    return (each for each in chain.from_iterable(zip_longest(*lists)) if each is not None)
+
+
+def _first(elements: Iterator[T], most: int) -> list[T]:
+    return list(islice(elements, max(0, most)))
 
 
 class Election:
