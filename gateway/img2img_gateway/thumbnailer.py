@@ -10,6 +10,7 @@ from anyio import CapacityLimiter, to_thread
 from PIL import Image, ImageOps
 
 from img2img_gateway.memory_budget import MemoryBudget
+from img2img_shared.errors import FarmError
 from img2img_shared.picture_parts import too_many_parts
 from img2img_shared.store import Store
 
@@ -55,7 +56,9 @@ class Thumbnails:
         try:
             with _open(data, size) as image, self._memory.held_in_thread(_cost(image, data)):
                 return _encode(image, size)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except (FarmError, MemoryError):
+            raise
+        except Exception:  # Pillow's readers raise nearly anything on damaged data
             return None  # it is no picture, or a broken one: what the job says of it tells more
 
     def _keep(self, name: tuple[str, int], made: bytes | None) -> None:

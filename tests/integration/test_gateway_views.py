@@ -15,6 +15,7 @@ from img2img_shared.ledger import FarmRedis
 from img2img_shared.records import WorkerOrder, WorkerReport
 from img2img_shared.store import Store
 from tests.eventually import eventually
+from tests.faults.malicious_input import broken
 from tests.integration.gateway import FakeWorker, Gateway, picture
 
 
@@ -34,6 +35,16 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     data = io.BytesIO()
     image.save(data, kind, **options)
     return data.getvalue()
+
+
+def test_of_a_damaged_picture_there_is_no_thumbnail(gateway: Gateway) -> None:
+    samples = list(broken())
+    files = [("image", (sample.name, sample.data)) for sample in samples]
+    form = {"model": "m", "width": "64", "height": "64"}
+    job = gateway.http.post("/v1/jobs/upload", data=form, files=files).raise_for_status().json()["id"]
+    for index, sample in enumerate(samples):
+        answer = gateway.http.get(f"/v1/jobs/{job}/inputs/{index}/thumbnail/image")
+        assert answer.status_code in (200, 204), sample.name
 
 
 def test_a_thumbnail_is_small_and_asked_for_once(gateway: Gateway, fake_worker: FakeWorker) -> None:

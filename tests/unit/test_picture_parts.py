@@ -1,6 +1,8 @@
 """Pictures whose files have their pixels in very many parts."""
 
 import io
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -52,3 +54,13 @@ def test_a_mask_of_very_many_parts_is_refused() -> None:
     services: Any = None  # it is refused before any is needed
     with pytest.raises(Refused, match="more than 250,000 strips or tiles"):
         opaque_is_black(services, MANY["strips"], 1_000_000)
+
+
+@pytest.mark.skipif("AVIF" not in FORMATS, reason="this Pillow reads no AVIF")
+def test_a_damaged_mask_is_refused_whatever_its_reader_raises() -> None:
+    data = saved("AVIF", Image.new("RGBA", (64, 64)))
+    start = data.index(b"mdat") + 4
+    budget = SimpleNamespace(held_in_thread=lambda _: nullcontext())
+    services: Any = SimpleNamespace(pictures=budget)
+    with pytest.raises(Refused, match="it cannot be read"):
+        opaque_is_black(services, data[:start] + b"\xff" * (len(data) - start), 1_000_000)

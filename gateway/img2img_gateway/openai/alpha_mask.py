@@ -5,7 +5,7 @@ import io
 from PIL import Image
 
 from img2img_gateway.dependencies import Services
-from img2img_shared.errors import Refused, Summary
+from img2img_shared.errors import FarmError, Refused, Summary
 from img2img_shared.picture_parts import too_many_parts
 
 #: bytes of memory that a pixel takes while its transparency is read
@@ -43,5 +43,7 @@ def opaque_is_black(services: Services, data: bytes, largest: int) -> bytes:
                 found = io.BytesIO()
                 alpha.point(lambda value: 255 - value).save(found, "PNG", compress_level=1)
                 return found.getvalue()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (FarmError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's readers raise nearly anything on damaged data
         raise Refused("mask", data[:8], f"it cannot be read ({error}); give a complete picture") from None

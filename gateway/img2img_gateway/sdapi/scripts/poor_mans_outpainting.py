@@ -12,7 +12,6 @@ from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
 from img2img_gateway.sdapi.scripts.script import AccountChanges, Run, Script, changed
 from img2img_gateway.sdapi.scripts.sides import Sides, first_picture_alone, sides_of
-from img2img_shared.errors import FarmError
 from img2img_shared.picture_parts import too_many_parts
 from img2img_shared.seeds import shift_seed
 from img2img_shared.tile_places import outer_tiles
@@ -83,7 +82,7 @@ def _size_of(request: RenderRequest) -> tuple[int, int] | None:
             return None
         with Image.open(io.BytesIO(data)) as header:
             return header.size
-    except (FarmError, OSError, IndexError, Image.DecompressionBombError):
+    except Exception:  # Pillow's readers raise nearly anything on damaged data
         return None
 
 
