@@ -1,10 +1,12 @@
 """Whose image is next: tenants share a model, then their jobs do, and no image keeps others waiting."""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from img2img_shared.errors import Unavailable
 from img2img_shared.ledger import Ledger
 from img2img_shared.records import Claim
 from tests.integration.ledger_helpers import FARM, MODEL, Take, a_job, die, due, taken
@@ -86,6 +88,75 @@ def test_a_full_worker_may_ask_for_more_urgent_images_only(ledger: Ledger, take:
     assert ledger.claim(MODEL, "w", "nonce-more", idle=False, above=0) is None
     assert ledger.most_urgent(MODEL) == 0
     assert taken(take).priority == 0
+
+
+class Hearing:
+    """What a full worker is told."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._after = "0"
+
+    def next(self, seconds: float = 0.001) -> int | None:
+        told, self._after = self._ledger.hear_urgent(MODEL, self._after, seconds)
+        return told
+
+
+def test_full_workers_are_told_of_what_is_more_urgent_than_all_that_waits(
+    raw: Any, ledger: Ledger, take: Take
+) -> None:
+    hearing = Hearing(ledger)
+    ledger.submit(a_job("job-aaaa", 9, priority=1))
+    assert hearing.next() is None, "nothing waits: whoever has nothing to do takes it"
+    ledger.submit(a_job("job-bbbb", 1))
+    ledger.submit(a_job("job-cccc", 1, priority=1))
+    assert hearing.next() is None, "it waits for its turn"
+    ledger.submit(a_job("job-dddd", 1, priority=3))
+    assert hearing.next() == 3
+    assert hearing.next() is None, "it was told"
+    ledger.submit(a_job("job-eeee", 1, priority=3))
+    assert hearing.next() is None, "as much waits already"
+    ledger.submit(a_job("job-ffff", 1, priority=5))
+    assert hearing.next() == 5
+    assert 0 < raw.pttl(f"{FARM}:model:urgent:{MODEL}") <= 60_000
+    assert [taken(take).priority for _ in range(3)] == [5, 3, 3]
+
+
+def test_so_are_they_when_it_is_resumed_raised_or_given_back(ledger: Ledger, take: Take) -> None:
+    hearing = Hearing(ledger)
+    ledger.submit(a_job("job-aaaa", 9, priority=-9))
+    ledger.submit(a_job("job-bbbb", 1, priority=2))
+    assert hearing.next() == 2
+    ledger.pause("job-bbbb", "default")
+    ledger.resume("job-bbbb", "default")
+    assert hearing.next() == 2
+    ledger.set_priority("job-bbbb", "default", 4)
+    assert hearing.next() == 4
+    ledger.release(taken(take))
+    assert hearing.next() == 4
+    ledger.set_priority("job-bbbb", "default", -10)
+    assert hearing.next() is None
+
+
+def test_they_wait_until_they_are_told(ledger: Ledger) -> None:
+    ledger.submit(a_job("job-aaaa"))
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(Hearing(ledger).next, 5.0)
+        ledger.submit(a_job("job-bbbb", priority=3))
+        assert told.result() == 3
+
+
+def test_what_they_are_told_by_may_be_damaged(raw: Any, ledger: Ledger, take: Take) -> None:
+    raw.set(f"{FARM}:model:urgent:{MODEL}", "not a stream")
+    ledger.submit(a_job("job-aaaa"))
+    ledger.submit(a_job("job-bbbb", priority=3))
+    assert taken(take).job_id == "job-bbbb"
+    with pytest.raises(Unavailable, match="model:urgent"):
+        Hearing(ledger).next()
+    raw.delete(f"{FARM}:model:urgent:{MODEL}")
+    raw.xadd(f"{FARM}:model:urgent:{MODEL}", {"something": "else"})
+    with pytest.raises(Unavailable, match="model:urgent"):
+        Hearing(ledger).next()
 
 
 def test_priority_goes_before_shares(ledger: Ledger, take: Take) -> None:

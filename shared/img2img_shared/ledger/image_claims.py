@@ -62,6 +62,25 @@ class ImageClaims(LedgerPart):
         first = self._redis.call("ZRANGE", self._redis.key("model", "tenants", model), 0, 0)
         return int(first[0].split()[0]) if first else None
 
+    def hear_urgent(self, model: str, after: str, seconds: float) -> tuple[int | None, str]:
+        """Wait up to `seconds` for an image that is more urgent than all others of `model` that wait.
+
+        Not of each that `most_urgent` finds: where none waits, workers with nothing to do take it.
+
+        Args:
+            after: what the last call returned; "0" at first.
+
+        Returns:
+            its priority, or None, and the value for the next call.
+        """
+        key, milliseconds = self._redis.key("model", "urgent", model), max(1, round(1000 * seconds))
+        found = self._redis.call("XREAD", "BLOCK", milliseconds, "STREAMS", key, after)
+        if not found:
+            return None, after
+        with reading(key):
+            heard, fields = found[0][1][-1]
+            return int(fields[b"priority"]), str(heard, "utf-8")
+
     def renew(self, claims: Sequence[Claim]) -> list[Lost]:
         """Renew `claims` (of one model) for another lease; returns those that must stop now, or soon."""
         if not claims:

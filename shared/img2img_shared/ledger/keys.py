@@ -22,6 +22,7 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:model:tenants:MODEL   sorted set of "PRIORITY TENANT" with images to give out, by virtual time
     {prefix}:model:jobs:PRIORITY:TENANT:MODEL  sorted set of such a tenant's jobs, by virtual time
     {prefix}:model:shares:MODEL    sorted set of "PRIORITY TENANT" without, by virtual time when they left
+    {prefix}:model:urgent:MODEL    stream: the last that was more urgent than all that waited; expires
     {prefix}:model:suspected:MODEL sorted set of jobs with suspects, by priority
     {prefix}:model:delayed:MODEL   sorted set of images that wait for their next try, by its time
     {prefix}:model:leases:MODEL    sorted set of nonces by end of lease: who removes one, reports its end

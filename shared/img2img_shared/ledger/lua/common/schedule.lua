@@ -3,6 +3,7 @@
 -- of the first tenant, and neither many jobs nor many images give a tenant, or a job, more than its share. Of jobs that
 -- got as many, the one that was submitted first is first: a virtual time's fraction is the job's arrival.
 local CLASS = 1e12 -- room for virtual times in one class of priority; 201 classes fit a double exactly
+local TOLD = 60 * 1000 -- ms for which it is kept what full workers were told; they hear it at once, or look
 local ARRIVALS = 2 ^ 31 -- jobs after which arrivals are counted anew; a fraction as small stays exact for two million images
 
 local function share_of(priority, tenant) return priority .. ' ' .. tenant end
@@ -19,7 +20,20 @@ local function entry(waiting, base, own)
   return math.max(tonumber(lowest), math.min(own, tonumber(highest) + 1))
 end
 
+-- Tells full workers of a job that is about to enter, and is more urgent than all that wait. Where nothing waits, workers
+-- have threads left, which take it by its ticket. They also look by themselves: nothing may fail because of this.
+local function tell(job)
+  local first = redis.call('ZRANGE', model_key(job.model, 'tenants'), 0, 0)[1]
+  local waiting = tonumber(string.match(first or '', '^%S+'))
+  if waiting and waiting < job.priority then
+    local urgent = model_key(job.model, 'urgent')
+    try('XADD', urgent, 'MAXLEN', 1, '*', 'priority', job.priority)
+    try('PEXPIRE', urgent, TOLD)
+  end
+end
+
 local function enter(job)
+  tell(job)
   local jobs, tenants = jobs_key(job.model, job.priority, job.tenant), model_key(job.model, 'tenants')
   local share, base = share_of(job.priority, job.tenant), -job.priority * CLASS
   if not redis.call('ZSCORE', tenants, share) then
