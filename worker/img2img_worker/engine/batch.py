@@ -12,7 +12,7 @@ from img2img_worker.engine.course import Z0, Call, X
 from img2img_worker.engine.model_call import Layout, Part, Sums, collect_answers, slot_of, weighted_sums
 from img2img_worker.engine.soft_blend import soft_blend, soft_exponent
 from img2img_worker.engine.state import Answer, RenderState
-from img2img_worker.models.transfer import to_device
+from img2img_worker.models.transfer import to_device, to_host
 
 #: what an image's mask is blended into: what the model sees, or its answers
 INPUT, ANSWER = range(2)
@@ -57,7 +57,7 @@ class Batch:
             raise ValueError("an image without its first latent")
         slot = next(slot for slot in range(len(self._images) + 1) if slot not in self._images)
         self._reserve(slot + 1, image.course.depth)
-        self._history[slot, : len(image.history)].copy_(image.history)
+        self._history[slot, : len(image.history)].copy_(image.history, non_blocking=True)
         self._masks[slot], self._contrasts[slot] = 1.0, 0.0
         if image.render.mask is not None:
             self._masks[slot, _blend_point(image)] = self._send(image.render.mask)
@@ -67,11 +67,11 @@ class Batch:
         image.slot, image.history = slot, None
 
     def drop(self, image: RenderState, *, keep: bool = False) -> None:
-        """Free an image's slot; with `keep`, the image gets its history back, on the CPU."""
+        """Free an image's slot; with `keep`, the image gets its history back, on its way to the CPU."""
         slot = slot_of(image)
         if keep:
             # a copy, on a CPU too: the next image in the slot overwrites the history
-            image.history = self._history[slot, : image.course.depth].to("cpu", copy=True)
+            image.history = to_host(self._history[slot, : image.course.depth])
         del self._images[slot]
         self._layouts = {
             kind: kept

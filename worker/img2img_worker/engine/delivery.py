@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from img2img_shared.errors import WorkerError
 from img2img_worker.engine.pace import mark
+from img2img_worker.models.transfer import to_host
 
 #: what is not finite of an answer: nothing, its latent, or its picture alone
 SOUND, LATENT, PICTURE = range(3)
@@ -47,7 +47,7 @@ class Delivery:
             again: is given the places of those of which `PICTURE` is not finite, in this thread and in place
                 of an error; what it raises is delivered. None: there is no other way to make them.
         """
-        host_answers, host_faults, arrived = _fetch(answers), _fetch(faults), mark(answers.device)
+        host_answers, host_faults, arrived = to_host(answers), to_host(faults), mark(answers.device)
 
         def deliver() -> None:
             try:
@@ -87,9 +87,3 @@ class Delivery:
 def _settle(set_it: Callable[[Any], None], value: object) -> None:
     with contextlib.suppress(InvalidStateError):  # cancelled meanwhile
         set_it(value)
-
-
-def _fetch(tensor: Tensor) -> Tensor:
-    """A copy on the CPU, complete once a later `mark` has passed."""
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-    return host.copy_(tensor, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Which device a thread works on, and copies of tensors to it."""
+"""Which device a thread works on, and copies of tensors to it and from it."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -14,6 +14,12 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cpu":
         return tensor
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def to_host(tensor: Tensor) -> Tensor:
+    """A copy on the CPU, complete once the device has done all that it was given so far."""
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+    return host.copy_(tensor, non_blocking=True)
 
 
 def make_current(device: torch.device) -> AbstractContextManager[object]:
