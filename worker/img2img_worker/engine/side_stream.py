@@ -17,6 +17,8 @@ MOST = 4
 class SideStream:
     """On a GPU, a stream of its own; on a CPU, nothing.
 
+    A picture is little work beside a model call that fills the device, and goes before it.
+
     Memory for many works is that of one: they run one after the other, and share what the allocator has for
     their stream.
     """
@@ -97,4 +99,4 @@ class SideStream:
 
 
 def _stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's own
+    return torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]  # torch's own
