@@ -1,16 +1,23 @@
 """An urgent picture takes a slot from one that is under way, which loses nothing by it."""
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
+from img2img_worker.engine import loop
 from img2img_worker.engine.engine import Engine, Render
+from img2img_worker.engine.pace import Pace
 from img2img_worker.engine.state import OnStep
+from img2img_worker.models.prompts.text_encoder import Encoded
+from img2img_worker.models.steps import Steps
 from tests.unit.engine_toys import ToyFamily, render
+from tests.unit.toy_device import ToyDevice, ToyMark
 
 
 @pytest.fixture
@@ -88,3 +95,84 @@ def test_its_prompt_is_encoded_before_those_of_others_that_wait(family: ToyFamil
         for future in (first, *futures):
             future.result(60)
     assert family.texts[0] == ("urgent",)
+
+
+@dataclass(kw_only=True)
+class WaitingFamily(ToyFamily):
+    """One that has to wait for its device before it knows what an urgent text means."""
+
+    device_mark: ToyMark = field(default_factory=ToyMark)
+    began: threading.Event = field(default_factory=threading.Event)
+
+    def encode_prompts(self, prompts: Sequence[str], **more: Any) -> Steps[list[Encoded]]:
+        if prompts[0] == "urgent":
+            self.began.set()
+            yield self.device_mark
+        return (yield from super().encode_prompts(prompts, **more))
+
+
+def beside(family: ToyFamily, low_steps: int, steps: list[str]) -> tuple[Engine, Future[Any], Future[Any]]:
+    """An engine of one slot, and the futures of what has it, and of something urgent that comes then."""
+    engine = Engine(family, slots=1, deterministic=False)
+    is_there, may_go = threading.Event(), threading.Event()
+
+    def low_step(done: int, _total: int) -> None:
+        steps.append("low")
+        if done == 4:
+            is_there.set()
+            may_go.wait(60)
+
+    low = engine.submit(render(0, prompt="low", steps=low_steps, denoising_strength=1), low_step)
+    assert is_there.wait(60)
+    wanted = render(1, prompt="urgent", steps=3, denoising_strength=1)
+    urgent = engine.submit(wanted, lambda *_: steps.append("urgent"), priority=1)
+    may_go.set()
+    return engine, low, urgent
+
+
+def test_it_gets_ready_while_the_device_is_still_in_anothers_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    device, family, steps = ToyDevice(), WaitingFamily(), list[str]()
+    device.ticks = 0.1
+    monkeypatch.setattr(loop, "Pace", lambda _: device.pace)
+
+    def before(*_: object) -> None:
+        device.give(10.0)
+        if len(family.rows) == 4:
+            device.ticks = 0.0  # for as long as the test wants, the device is in this call
+
+    family.before = before
+    family.device_mark.passed.set()
+    engine, low, urgent = beside(family, 8, steps)
+    with engine:
+        assert family.began.wait(60)
+        assert steps == ["low"] * 4
+        device.ticks = 0.1
+        low.result(60)
+        urgent.result(60)
+    assert steps == ["low"] * 4 + ["urgent"] * 3 + ["low"] * 4
+
+
+def test_calls_of_others_wait_for_one_that_is_soon_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    family, steps = WaitingFamily(device_mark=ToyMark(asked=5)), list[str]()
+    monkeypatch.setattr(loop, "Pace", lambda _: Pace(ToyDevice().record))
+    monkeypatch.setattr(loop, "HOLD", 1e9)
+    engine, low, urgent = beside(family, 8, steps)
+    with engine:
+        assert family.device_mark.was_asked.wait(60)
+        assert steps == ["low"] * 4
+        family.device_mark.passed.set()
+        low.result(60)
+        urgent.result(60)
+    assert steps == ["low"] * 4 + ["urgent"] * 3 + ["low"] * 4
+
+
+def test_but_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    family, steps = WaitingFamily(), list[str]()
+    monkeypatch.setattr(loop, "Pace", lambda _: Pace(ToyDevice().record))
+    engine, low, urgent = beside(family, 8, steps)
+    with engine:
+        low.result(60)
+        assert not urgent.done()
+        family.device_mark.passed.set()
+        urgent.result(60)
+    assert steps == ["low"] * 8 + ["urgent"] * 3

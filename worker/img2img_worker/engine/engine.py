@@ -242,20 +242,24 @@ class Engine:
             self._loop.abandon(reason)
 
     def _take_in(self) -> bool:
-        """Take new images and errands from the inbox, and wait for one if there is nothing to do.
+        """Take new images and errands from the inbox, and wait for one while there is nothing to do.
 
         Returns:
             False: the engine is to be closed.
         """
-        while not self._loop or not self._inbox.empty():
-            new = self._inbox.get()
+        patience = self._loop.patience
+        while True:
+            try:
+                new = self._inbox.get(timeout=patience)
+            except queue.Empty:
+                return True
             if new is None:
                 return False
             if isinstance(new, RenderState):
                 self._loop.take(new)
             else:
                 new.work()
-        return True
+            patience = 0.0 if self._loop else None
 
     def _give(self, image: RenderState) -> None:
         """Have the engine's thread take an image."""

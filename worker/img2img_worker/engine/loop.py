@@ -15,7 +15,7 @@ from img2img_worker.engine.delivery import Delivery
 from img2img_worker.engine.exact_sharing import ExactSharing
 from img2img_worker.engine.finishing import Finishing
 from img2img_worker.engine.in_flight import InFlight
-from img2img_worker.engine.pace import Pace
+from img2img_worker.engine.pace import Pace, marks
 from img2img_worker.engine.packer import BatchPacker
 from img2img_worker.engine.preparation import Preparation
 from img2img_worker.engine.prompt_encoder import PromptEncoder
@@ -24,6 +24,11 @@ from img2img_worker.engine.side_stream import SideStream
 from img2img_worker.engine.state import RenderState
 from img2img_worker.engine.switching import Switching
 from img2img_worker.models.steps import Steps
+
+#: seconds between two looks at what a device has done, while nothing is to be launched
+POLL = 0.002
+#: seconds for which calls are held back, at most, while a more urgent image gets ready
+HOLD = 0.1
 
 #: called after memory ran out, with the number of slots for a while, and of images that left theirs
 OnOutOfMemory = Callable[[int, int], None]
@@ -63,7 +68,7 @@ class EngineLoop:
         self._prompts = PromptEncoder(then=self._preparation.show)
         self._calls = CallMaker(packer, sharing, self.counts)
         self._switching = Switching()
-        self._pace = Pace(device)
+        self._pace = Pace(marks(device))
         self._delivery = Delivery()
         #: where pictures are decoded
         self._side = SideStream(device)
@@ -71,10 +76,17 @@ class EngineLoop:
         self._decoding = Decoding(self._side, self._finish, self._rest_finished, self._done)
         #: duration of the last model call
         self._seconds = 0.0
+        #: seconds from the last turn on for which it is too early for a call; 0: it made what there was
+        self._early = 0.0
 
     def __bool__(self) -> bool:
         """Whether there is anything to do."""
         return bool(self._slots) or bool(self._prompts)
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds that something new may be waited for before the next turn; None: any number."""
+        return min(self._early, POLL) if self else None
 
     @property
     def limit(self) -> int:
@@ -110,13 +122,24 @@ class EngineLoop:
             image.ends_early = image.ends_early or image.future in pictures
 
     def turn(self) -> None:
-        """Images join, one model call is made, finished ones leave."""
+        """Images join, one model call is made unless it is too early for one, finished ones leave."""
         try:
-            # at most as long as the last model call took: half of the time
-            urgent = max((image.priority for image in self._slots.in_flight), default=-inf)
-            self._prompts.advance(self._seconds, self._slots.wait, self._fail, priority=urgent)
+            early = self._too_early()
+            if early or not self._early:  # else they had their time, and the device must not run dry
+                # without that, at most as long as the last model call took: half of the time
+                self._prompts.advance(
+                    early or self._seconds,
+                    self._slots.wait,
+                    self._fail,
+                    priority=self._priority,
+                    of_each=not early,
+                )
             self._join()
             self._rest_finished()  # some have no model calls, or had their last before memory ran out
+            self._early = self._too_early()
+            if self._early:
+                self._decoding.advance(0.0, is_idle=False)
+                return
             began = time.monotonic()
             has_called = self._call()
             self._seconds = time.monotonic() - began
@@ -152,6 +175,27 @@ class EngineLoop:
             self._slots.put_back(image for image in joining if image.slot is None and not image.failed)
             raise
 
+    @property
+    def _priority(self) -> float:
+        """That of the most urgent in flight."""
+        return max((image.priority for image in self._slots.in_flight), default=-inf)
+
+    def _too_early(self) -> float:
+        """Seconds for which a call is too early: the device has enough to do, or a more urgent image comes.
+
+        Such a one is soon ready, and would have to wait for the call; there is a limit to that.
+        """
+        if not self._pace:
+            return 0.0
+        first = self._prompts.first
+        if (rest := self._pace.rest()) or first is None or not self._slots.in_flight:
+            return rest
+        if first.priority <= self._priority:
+            return 0.0
+        now = time.monotonic()
+        first.awaited_since = first.awaited_since or now
+        return max(0.0, first.awaited_since + HOLD - now)
+
     def _call(self) -> bool:
         """Make one model call, for the image that waited longest and all images whose rows can share it.
 
@@ -165,14 +209,15 @@ class EngineLoop:
         batch, patched = self._flight.batch(images[0]), images[0].phase.checkpoint.family.loras.denoiser
         began, changing = time.monotonic(), patched.seconds
         parts = self._calls.parts(self._done(batch.begin, images))
+        kind = hash(images[0].group), sum(map(len, parts.values()))
         complete: list[RenderState] = []
 
         def call(some: Sequence[RenderState]) -> None:
             complete.extend(self._calls.call(batch, [parts[image] for image in some]))
 
         self._slots.served(self._done(call, list(parts)))
-        self._pace.keep()
-        self._switching.called(time.monotonic() - began, patched.seconds - changing)
+        seconds = max(self._pace.launched(kind), time.monotonic() - began)
+        self._switching.called(seconds, patched.seconds - changing)
         for image in complete:
             self._done(self._go_on, [image])
         return True

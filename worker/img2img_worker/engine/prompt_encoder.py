@@ -47,6 +47,11 @@ class PromptEncoder:
         """Those that wait for their texts."""
         return tuple(image for image, _, _ in self._images)
 
+    @property
+    def first(self) -> RenderState | None:
+        """The most urgent one of these that has waited longest for its turn."""
+        return self._images[0][0] if self._images else None
+
     def take(self, image: RenderState) -> None:
         """Its texts are to be encoded."""
         self._put(image, self._texts(image), None)
@@ -58,17 +63,19 @@ class PromptEncoder:
         failed: Callable[[RenderState, Exception], None],
         *,
         priority: float = -inf,
+        of_each: bool = True,
     ) -> None:
         """A piece of each image that waits for nothing else, and further ones for so long.
 
         Args:
             priority: those of a lower one rest.
+            of_each: False: no piece is begun after that time.
             ready: is given the images whose texts are there.
             failed: is given those of which something cannot be encoded, and why.
         """
         end = time.monotonic() + seconds
         # each once, however urgent others are: one may wait for a text that another has begun
-        for each in [each for each in self._images if each[0].priority >= priority]:
+        for each in [each for each in self._images if of_each and each[0].priority >= priority]:
             self._images.remove(each)
             self._goes_on(*each, ready, failed)
         in_vain = 0
