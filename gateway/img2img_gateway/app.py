@@ -25,6 +25,7 @@ from img2img_gateway.gateway_metrics import CountRequests
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.job_news import JobNews
 from img2img_gateway.memory_budget import MemoryBudget
+from img2img_gateway.open_calls import OpenCalls
 from img2img_gateway.problems import add_handlers
 from img2img_gateway.quota import Quota
 from img2img_gateway.readiness import ReadinessProbe
@@ -104,11 +105,13 @@ def _lifespan(settings: GatewaySettings, given: AsyncFarm | None) -> Callable[[F
             watch = Watch(farm)
             hooks = WebhookStore(farm)
             dispatcher = WebhookDispatcher(farm, hooks)
+            calls = OpenCalls(farm)
             pictures = MemoryBudget(PICTURES)
             app.state.services = Services(
                 faults=FaultLog(),
                 farm=farm,
                 watch=watch,
+                calls=calls,
                 news=JobNews(farm),
                 keys=keys,
                 sessions=Sessions(farm.redis),
@@ -120,7 +123,7 @@ def _lifespan(settings: GatewaySettings, given: AsyncFarm | None) -> Callable[[F
                 pictures=pictures,
                 thumbnails=Thumbnails(farm.store, pictures),
             )
-            work = (watch.run(), farm.supervise(), farm.tidy(), dispatcher.run())
+            work = (watch.run(), farm.supervise(), farm.tidy(), dispatcher.run(), calls.run())
             background = [asyncio.create_task(each) for each in work]
             for task in background:
                 task.add_done_callback(_say_why)

@@ -10,6 +10,7 @@ from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.fault_log import FaultLog
 from img2img_gateway.job_news import JobNews
 from img2img_gateway.memory_budget import MemoryBudget
+from img2img_gateway.open_calls import OpenCalls
 from img2img_gateway.quota import Quota
 from img2img_gateway.readiness import ReadinessProbe
 from img2img_gateway.sent_file import UploadSpace
@@ -26,6 +27,7 @@ class Services:
     farm: AsyncFarm
     faults: FaultLog
     watch: Watch
+    calls: OpenCalls
     news: JobNews
     keys: ApiKeys
     sessions: Sessions

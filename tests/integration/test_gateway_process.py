@@ -56,6 +56,11 @@ class Process:
         except httpx.TransportError:
             return False
 
+    def kill(self) -> None:
+        """As a power cut would."""
+        self._process.kill()
+        self._process.communicate()
+
     def connect(self) -> socket.socket:
         """A connection to it."""
         return self.kept.enter_context(socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE))

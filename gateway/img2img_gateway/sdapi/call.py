@@ -52,6 +52,9 @@ class Call(ABC):
         self._services = services
         self._caller = caller
         self._tasks = Tasks(services.farm, caller.tenant)
+        self._calls = services.calls
+        #: the task whose jobs nobody else wants
+        self._open = ""
 
     @abstractmethod
     async def submit(self, jobs: list[str]) -> None:
@@ -123,6 +126,9 @@ class Call(ABC):
                 begun=time.time(),
             )
             await self._tasks.begin(task)
+            if not self.keeps:
+                self._open = task.id
+                await self._services.farm.call(self._calls.begin, self._caller.tenant, task.id, task.jobs)
         except BaseException:  # nobody will ask for these; the last may be there although no answer came
             await asyncio.shield(self._services.farm.cancel(self._caller.tenant, jobs))
             raise
@@ -149,4 +155,8 @@ class Call(ABC):
     async def _tidy(self, answer: CallAnswer) -> None:
         if not self.keeps:
             with suppress(FarmError):
-                await asyncio.shield(self._services.farm.call(answer.remove))
+                await asyncio.shield(self._services.farm.call(self._forget, answer))
+
+    def _forget(self, answer: CallAnswer) -> None:
+        answer.remove()
+        self._calls.end(self._caller.tenant, self._open)
