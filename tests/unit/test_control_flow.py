@@ -278,7 +278,10 @@ def test_a_union_for_flux_is_told_what_it_sees(flux: Opened) -> None:
     )
     assert difference(depth, wanted) < 0.05
     assert difference(depth, grey) > 0.1
-    with pytest.raises(Refused, match="union wants to be told: Hard Edge, Tile, Depth, Blur, OpenPose, Gray"):
+    with pytest.raises(
+        Refused,
+        match="union needs to know the kind of control picture: Hard Edge, Tile, Depth, Blur, OpenPose, Gray",
+    ):
         flux.family.controls.find("union")
 
 
@@ -409,7 +412,7 @@ def test_what_means_nothing_to_such_a_network_is_refused(
 
 def test_a_picture_beyond_a_networks_positions_is_refused(sd3: Opened) -> None:
     write_file(sd3_control(sd3.checkpoint, 3, pos_embed_max_size=5), sd3.folder / "small.safetensors")
-    with pytest.raises(Refused, match=r"\(64, 96\).* knows sides of up to 80"):
+    with pytest.raises(Refused, match=r"\(64, 96\).* takes sides of up to 80"):
         rendered(sd3, controlled({"model": "small"}))
 
 

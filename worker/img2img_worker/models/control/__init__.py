@@ -1,1 +1,1 @@
-"""ControlNet and its relatives: reading files, and running networks for the rows that want them."""
+"""ControlNet and its relatives: reading files, and running networks for the rows that use them."""

@@ -14,7 +14,7 @@ from img2img_worker.models.control.files import Weights, build_network, same_nam
 
 
 def adapter_builder(weights: Weights) -> Callable[..., Any] | None:
-    """What makes an adapter of weights in their layout, on a device and of a type; None: they are of none."""
+    """A function (path, weights, *, device, dtype) that builds the adapter; None: these are no adapter's."""
     if "conv_in.weight" in weights and "body.0.block1.weight" in weights:
         return partial(_adapter, name=_original_adapter_name)
     if "body.0.in_conv.weight" in weights and "body.0.out_conv.weight" in weights:
@@ -73,7 +73,7 @@ def _light_adapter(
 
 def _original_adapter_name(key: str, _known: Weights) -> str:
     name = key.removeprefix("adapter.")
-    # two residual blocks to a level, in one list; the first has the level's own convolution
+    # the original has the two residual blocks of all levels in one list; a level's first has its `in_conv`
     name = re.sub(r"body\.(\d+)\.resnets\.(\d+)\.", lambda at: f"body.{2 * int(at[1]) + int(at[2])}.", name)
     return re.sub(r"body\.(\d+)\.in_conv\.", lambda at: f"body.{2 * int(at[1])}.in_conv.", name)
 

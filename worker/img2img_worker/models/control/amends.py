@@ -1,7 +1,7 @@
 """Changes to the UNet's predictions: `ColourFix` keeps a picture's colours, `Restore` its unmasked part.
 
-They change the denoised latent that a prediction means, x0 = sqrt(1 + sigma²) · x - sigma · prediction, with
-the sigma of the nearest whole timestep. Source: sd-webui-controlnet.
+They change the denoised latent that a prediction implies, x0 = sqrt(1 + sigma²) · x - sigma · prediction,
+with the sigma of the nearest whole timestep. Source: sd-webui-controlnet.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class RowAmend(Protocol):
 
     @property
     def sigmas(self) -> Tensor:
-        """[N] of the model's whole timesteps."""
+        """The sigmas [N] of the model's whole timesteps."""
 
     @property
     def weight(self) -> float:
@@ -34,9 +34,9 @@ class ColourFix:
     weight: float
     #: the picture's latent [C, h, w]
     origin: Tensor
-    #: of the box blur that low frequencies are told by, in latent pixels
+    #: of the box blur that separates the low frequencies, in latent pixels
     radius: int
-    #: share of the blurred result, 0 to 1 (``+sharp`` blurs what guidance leads away from)
+    #: how much of the result is blurred, 0 to 1 (``+sharp`` blurs it for the negative prompt)
     softened: float = 0.0
 
     def picture(self, x0: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class ColourFix:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Restore:
-    """Replaces what is not masked by a picture (``inpaint_only``)."""
+    """Replaces what is not masked by the picture's own latent (``inpaint_only``)."""
 
     sigmas: Tensor
     weight: float
@@ -61,23 +61,23 @@ class Restore:
 
 
 def amend_answer(amend: RowAmend, x: Tensor, t: Tensor, answer: Tensor) -> Tensor:
-    """A row's prediction [C, h, w] (`answer`) after the change.
+    """A row's prediction `answer` [C, h, w] after the change.
 
     Args:
         x, t: the UNet's input, without the channels of an inpainting model's mask and picture; its timestep.
     """
-    sigma = amend.sigmas.take(t.round().long())  # as an index, a number would be waited for
+    sigma = amend.sigmas.take(t.round().long())  # not `sigmas[t]`: that would wait for the GPU
     whole = (1 + sigma**2).sqrt() * x
     other = (whole - amend.picture(whole - sigma * answer)) / sigma
     return other * amend.weight + answer * (1 - amend.weight)
 
 
 def box_blur(latent: Tensor, radius: int) -> Tensor:
-    """The mean over squares of 2 · radius + 1 latent pixels; of [C, h, w], whose edges are repeated."""
+    """[C, h, w], averaged over squares of 2 · radius + 1 latent pixels; pixels at the edges are repeated."""
     padded = F.pad(latent[None], (radius,) * 4, mode="replicate")
     return F.avg_pool2d(padded, 2 * radius + 1, stride=1)[0]
 
 
 def repainted_cells(mask: Tensor) -> Tensor:
-    """The cells [1, h, w] that a mask [1, H, W] of pixels repaints: all that it touches, or nearly."""
+    """The cells [1, h, w] that a mask [1, H, W] of pixels repaints: all that it touches or borders on."""
     return F.max_pool2d(mask[None], 10, stride=8, padding=1)[0]

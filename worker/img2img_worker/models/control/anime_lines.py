@@ -13,8 +13,8 @@ class AnimeLines(nn.Module):
     """Dark lines on white, [1, 1, H, W] from -1 to 1, of a picture [1, 3, H, W] from -1 to 1.
 
     Args:
-        widths: channels of each level, at half of the picture's sides first; both are multiples of 2 to the
-            power of their number.
+        widths: channels of each level, from half of the picture's size down. H and W have to be multiples of
+            ``2 ** len(widths)``.
     """
 
     def __init__(self, widths: Sequence[int]) -> None:
@@ -26,7 +26,7 @@ class AnimeLines(nn.Module):
 
     @classmethod
     def of(cls, weights: Weights) -> "AnimeLines":
-        """The network that has these."""
+        """A network of the sizes that these weights have."""
         widths, before = [len(weights["model.model.0.weight"])], "model.model.1.model."
         while f"{before}1.weight" in weights:
             widths.append(len(weights[f"{before}1.weight"]))
@@ -51,7 +51,7 @@ class _Outermost(nn.Module):
 
 
 class _Level(nn.Module):
-    """Half of the sides, what lies within, and back; beside what came in."""
+    """Halves the sides, runs the inner level, and doubles them again; its input is concatenated to that."""
 
     def __init__(self, outer: int, channels: int, inner: "_Level | None") -> None:
         super().__init__()

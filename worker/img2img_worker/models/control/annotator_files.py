@@ -1,4 +1,4 @@
-"""Where preprocessors' networks lie, and how they are loaded: weights, ONNX, and transformers' folders."""
+"""Finds and loads preprocessors' networks: files of weights, ONNX files, and transformers' folders."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from img2img_shared.model_folders import files_below
 from img2img_worker.models.checkpoints.weights import assemble, read_weights
 from img2img_worker.models.control.drawing_networks import Weights
 
-#: where they lie in a folder of models, and where A1111's extension has what it has downloaded
+#: where they are in a folder of models, and where A1111's extension puts its downloads
 FOLDER, OF_EXTENSION = "annotators", Path("extensions/sd-webui-controlnet/annotator/downloads")
 ENDINGS = (".safetensors", ".pth", ".pt")
-#: what training on several devices has put before the names of weights
+#: the prefix that training on several devices (DataParallel) puts before the names of weights
 _PARALLEL = "module."
-#: what makes a folder, with its module's name, a model of transformers
+#: the file by which a folder is known as a model of transformers
 _CONFIG = "config.json"
 
 
@@ -34,12 +34,12 @@ class Places:
     allow_pickles: bool
 
     def files(self, endings: Iterable[str]) -> Iterator[Path]:
-        """All with one of the endings."""
+        """All files with one of the endings."""
         return (path for folder in self.folders for path in files_below(folder, tuple(endings)))
 
 
 def annotator_folders(models_dir: Path | None) -> tuple[Path, ...]:
-    """Those that a folder of models has, and an extension beside it."""
+    """Where networks are looked for: in the folder of models, and in an A1111 extension beside it."""
     if models_dir is None:
         return ()
     beside = (models_dir.parent / OF_EXTENSION,) if is_a1111_tree(models_dir) else ()
@@ -48,7 +48,7 @@ def annotator_folders(models_dir: Path | None) -> tuple[Path, ...]:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A network of ours, in a file of its own."""
+    """A network that is implemented here, and whose weights are in one file."""
 
     name: str
     make: Callable[[Weights], nn.Module]
@@ -58,7 +58,7 @@ class WeightsFile:
     def load(self, places: Places) -> nn.Module:
         """
         Raises:
-            Refused: it is not there, or cannot be read, or has other weights.
+            Refused: the file is missing, cannot be read, or holds other weights.
         """
         path = next((path for path in places.files(ENDINGS) if path.stem == self.name), None)
         if path is None:
@@ -98,7 +98,7 @@ class TransformersFolder:
     """A model of transformers with its processor, in a folder of its module's name."""
 
     name: str
-    #: transformers' class that picks the model's own
+    #: transformers' auto class for its task
     auto_class: str
 
     def load(self, places: Places) -> tuple[Any, Any]:
@@ -106,17 +106,17 @@ class TransformersFolder:
         Raises:
             Refused: it is not there, or transformers cannot read it.
         """
-        # imported here: it takes seconds, and few workers have any
+        # imported here: it takes seconds, and few workers need it
         import transformers
 
         folder = next((at / self.name for at in places.folders if (at / self.name / _CONFIG).is_file()), None)
         if folder is None:
-            raise _missing(f"one of transformers', {FOLDER}/{self.name}/{_CONFIG}")
+            raise _missing(f"a transformers model ({FOLDER}/{self.name}/{_CONFIG} and its weights)")
         auto = getattr(transformers, self.auto_class)
         try:
             processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
             network = auto.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-        except Exception as error:  # whatever is wrong with a folder
+        except Exception as error:  # transformers raises many kinds for a broken folder
             raise _unusable(folder.name, _first_line(error)) from None
         return processor, network.to(places.device).eval()
 

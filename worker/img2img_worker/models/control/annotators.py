@@ -1,4 +1,4 @@
-"""Preprocessors with weights of their own: networks in files and folders on this machine."""
+"""Preprocessors that run networks, whose weights are in files and folders on this machine."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -35,23 +35,23 @@ from img2img_worker.pictures.control.poses import Poses
 
 Pixels = NDArray[np.uint8]
 Numbers = tuple[float, float]
-#: brightnesses beside black that "safe" edges have
+#: levels of brightness above black in "safe" edges
 _SAFE = 2
-#: share from which on an edge is drawn in a sketch
+#: probability above which an edge is drawn in a sketch
 _SKETCHED = 0.5
-#: of what the sides of an anime drawing are made multiples
+#: an anime drawing's sides are enlarged to multiples of this
 _ANIME = 256
 
 
 class _Module(NamedTuple):
-    """What a preprocessor needs, and what it makes with it of [H, W, 3] and its two numbers."""
+    """A preprocessor's networks, and the function of these, a picture [H, W, 3] and its two thresholds."""
 
     files: Sequence[NetworkFile]
     run: Callable[[Sequence[Any], Pixels, Numbers], Pixels | Poses]
 
 
 class Annotators:
-    """Those of a worker, loaded when a picture wants them; thread-safe, and one picture at a time.
+    """A worker's preprocessor networks, loaded when first used. Thread-safe; they run one picture at a time.
 
     Args:
         models_dir: a folder of models; None: there are none.
@@ -70,13 +70,15 @@ class Annotators:
         self._turn = threading.Lock()
 
     def annotate(self, module: str, picture: Pixels, numbers: Numbers) -> Pixels | Poses:
-        """What a module's networks make of [H, W, 3]: [H, W], white what is near, edges and lines; or poses.
+        """The control picture that a module makes of a picture [H, W, 3], or the poses that it finds.
+
+        A control picture is [H, W] (white: edges, lines, what is near), or [H, W, 3] (normals, classes).
 
         Args:
-            numbers: the module's two.
+            numbers: the module's two thresholds.
 
         Raises:
-            Refused: a network is not there, or cannot be read.
+            Refused: a network is missing, or cannot be read.
         """
         wanted = _MODULES[module]
         with self._turn, torch.inference_mode():
@@ -172,7 +174,7 @@ def _people(
 ) -> Poses:
     """
     Args:
-        networks: those of bodies, of hands if these are looked for, and of faces.
+        networks: for bodies, then, if these are looked for, for hands and for faces.
     """
     body, *others = networks
     hand, face = others[0] if finds_hands else None, others[-1] if finds_faces else None
@@ -182,13 +184,13 @@ def _people(
 
 
 def _as_input(network: nn.Module, picture: Pixels) -> Tensor:
-    """[1, 3, H, W] from 0 to 255, where the network is."""
+    """[1, 3, H, W] from 0 to 255, on the network's device."""
     device = next(network.parameters()).device
     return torch.from_numpy(picture).to(device).float().permute(2, 0, 1)[None]
 
 
 def _safe(shares: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Edges in so few brightnesses that nothing of a picture can be told from them."""
+    """Edges rounded to a few levels, so that they reveal nothing else of the picture."""
     return (shares.astype(np.float32) * (_SAFE + 1)).astype(np.int32).astype(np.float32) / _SAFE
 
 

@@ -1,4 +1,4 @@
-"""What control networks add behind the blocks of a call's transformer."""
+"""The residuals that control networks add after the blocks of a transformer."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,19 +12,19 @@ def block_samples(
     controls: Sequence[ControlRows],
     x: Tensor,
     t: Tensor,
-    told: Mapping[str, Tensor],
+    conditions: Mapping[str, Tensor],
     n_blocks: Sequence[int],
 ) -> list[list[Tensor] | None]:
-    """For each kind of block, [R, tokens, d] behind each of them: sums, zeros for rows without control.
+    """For each kind of block, what is added after each block: [R, tokens, d], 0 for rows without control.
 
-    Blocks behind which the same is added have the same tensor; None: nothing is added.
+    Blocks to which the same is added share one tensor. None: nothing is added to this kind.
 
     Args:
-        x, t, told: what the transformer is given of all rows of the call.
-        n_blocks: how many there are of each kind.
+        x, t, conditions: the transformer's inputs, for all rows of the call.
+        n_blocks: number of blocks of each kind.
     """
     names = ("pooled", "guidance")
-    own = {name: told[name] for name in names if name in told}
+    own = {name: conditions[name] for name in names if name in conditions}
     found = [each.residuals(x, t, own) for each in controls]
     return [_of_kind(kind, n, controls, found, len(x)) for kind, n in enumerate(n_blocks)]
 
@@ -37,7 +37,7 @@ def _of_kind(
     for block in range(n_blocks):
         sources = tuple(_network(each).behind(kind, block, n_blocks) for each in controls)
         if all(source is None for source in sources):
-            return None  # whether it has any does not depend on the block
+            return None  # and so for every block: a network has residuals for a kind of block, or none
         if sources not in sums:
             sums[sources] = _sum(sources, controls, found, n_rows)
         samples.append(sums[sources])

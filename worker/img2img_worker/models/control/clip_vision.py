@@ -1,4 +1,4 @@
-"""The CLIP models that IP-Adapters look at pictures with: files on this machine, read by transformers."""
+"""The CLIP image encoders of IP-Adapters: files on this machine, run by transformers."""
 
 import math
 from dataclasses import dataclass
@@ -17,35 +17,36 @@ from img2img_worker.models.checkpoints.infer_config import count
 from img2img_worker.models.checkpoints.weights import assemble, read_component, read_json, read_weights
 from img2img_worker.models.transfer import to_device
 
-#: where ComfyUI has them below a folder of models, and A1111's extension what it has downloaded
+#: where they are in a folder of models, as in ComfyUI's, and where A1111's extension puts its downloads
 FOLDER = "clip_vision"
 OF_EXTENSION = Path("extensions/sd-webui-controlnet/annotator/downloads/clip_vision")
 ENDINGS = (".safetensors", ".pth", ".pt", ".bin")
-#: what they are called there, in lower case: by the extension first, then by who trained them
+#: parts of their files' names, in lower case: as the extension calls them, and as those who trained them do
 _CALLED: dict[ClipKind, tuple[str, ...]] = {"clip_h": ("clip_h", "vit-h"), "clip_g": ("clip_g", "bigg")}
 _PUBLISHED: dict[ClipKind, str] = {"clip_h": "CLIP ViT-H/14", "clip_g": "CLIP ViT-bigG/14"}
-#: of all that were published, which no tensor tells; the smallest, OpenAI's, has another activation
+#: attention heads of every published model, which no tensor tells; the width of OpenAI's, the smallest, which
+#: has an activation of its own
 _HEADS, _QUICK = 16, 1024
-#: what a file of the whole CLIP has beside its part that sees
+#: the tensors of a whole CLIP's file that belong to its text encoder
 _OF_TEXTS = ("text_model.", "text_projection.", "logit_scale")
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Seen(NamedTuple):
-    """What CLIP sees of one picture."""
+    """CLIP's output for one picture."""
 
-    #: [1, d]: what texts are compared with
+    #: [1, d]: its embedding in the space shared with texts
     embedding: Tensor
-    #: [1, n, width]: its patches, before the last layer
+    #: [1, n, width]: the tokens of the class and of each patch, before the last layer
     patches: Tensor
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClipVision:
-    """One that is loaded. To be called from the engine's thread alone."""
+    """A loaded image encoder. Not thread-safe: only the engine's thread calls its methods."""
 
-    #: tells it from all others
+    #: a name that no other network has
     key: str
     name: str
     #: transformers' CLIPVisionModelWithProjection
@@ -61,13 +62,13 @@ class ClipVision:
 
     @property
     def width(self) -> int:
-        """Of a patch."""
+        """Dimensions of a patch's token."""
         return int(self.model.config.hidden_size)
 
     def see(self, picture: Tensor) -> Seen:
         """
         Args:
-            picture: on the CPU, uint8 [side, side, 3], or [side, side, 4] with 255 where it is not to see it.
+            picture: on the CPU, uint8 [side, side, 3], or [side, side, 4] with 255 where it is hidden.
         """
         values = to_device(picture, self.model.device).permute(2, 0, 1).float() / 255
         numbers = to_device(torch.tensor([_MEAN, _DEVIATION]), self.model.device)
@@ -76,7 +77,7 @@ class ClipVision:
         return self._run(shown * (1 - values[3:]) if len(values) == 4 else shown)
 
     def see_nothing(self) -> Seen:
-        """Of a picture that is the mean of all."""
+        """The output for a picture that is everywhere CLIP's mean colour."""
         return self._run(torch.zeros(3, CLIP_SIDE, CLIP_SIDE, device=self.model.device))
 
     @torch.inference_mode()
@@ -86,10 +87,10 @@ class ClipVision:
 
 
 def find_file(kind: ClipKind, folders: tuple[Path, ...]) -> Path:
-    """Its file, or its folder of transformers' layout.
+    """The file of a CLIP model, or its folder in transformers' layout.
 
     Raises:
-        Refused: there is none; says where it is wanted.
+        Refused: there is none; says where to put it.
     """
     found: list[Path] = []
     for folder in folders:
@@ -105,12 +106,12 @@ def find_file(kind: ClipKind, folders: tuple[Path, ...]) -> Path:
     where = (
         f"{FOLDER}/{kind}.safetensors" if folders else f"{FOLDER}/{kind}.safetensors in IMG2IMG_MODELS_DIR"
     )
-    reason = f"the model that it sees with, {_PUBLISHED[kind]}, is missing: put it there, {where}"
+    reason = f"its image encoder, {_PUBLISHED[kind]}, is missing: put it at {where}"
     raise Refused("control.module", kind, reason)
 
 
 def folders_for(models_dir: Path | None) -> tuple[Path, ...]:
-    """Where they lie for a folder of models."""
+    """Where image encoders are looked for, given a folder of models."""
     if models_dir is None:
         return ()
     beside = (models_dir.parent / OF_EXTENSION,) if is_a1111_tree(models_dir) else ()
@@ -120,10 +121,10 @@ def folders_for(models_dir: Path | None) -> tuple[Path, ...]:
 def read_clip_vision(
     path: Path, key: str, *, device: torch.device, dtype: torch.dtype, allow_pickles: bool
 ) -> ClipVision:
-    """The model in a file, or in a folder of transformers' layout.
+    """The model in a file, or in a folder in transformers' layout.
 
     Raises:
-        Refused: it is none, or broken.
+        Refused: it is no CLIP image encoder for pictures of `CLIP_SIDE` pixels, or broken.
     """
     if path.is_dir():
         config = read_json(path / "config.json")
@@ -134,14 +135,14 @@ def read_clip_vision(
     weights = {name: each for name, each in weights.items() if not name.startswith(_OF_TEXTS)}
     config = config or _infer_config(weights, path)
     if config.get("image_size", CLIP_SIDE) != CLIP_SIDE:
-        reason = f"it sees pictures of {config['image_size']} pixels; use one of {CLIP_SIDE}"
+        reason = f"it takes pictures of {config['image_size']} pixels; use a model for {CLIP_SIDE}"
         raise Refused("control.module", path.name, reason)
     model: nn.Module = assemble(partial(_make, config), weights, device=device, dtype=dtype, source=path.name)
     return ClipVision(key=key, name=path.name, model=model)
 
 
 def _make(config: dict[str, Any]) -> nn.Module:
-    # it takes a second, which only IP-Adapters need to wait
+    # imported here: it takes a second, and only IP-Adapters need it
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     model: nn.Module = CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(config))
@@ -149,7 +150,7 @@ def _make(config: dict[str, Any]) -> nn.Module:
 
 
 def _infer_config(weights: dict[str, Tensor], path: Path) -> dict[str, Any]:
-    """The configuration of a file that has none beside it, by its shapes."""
+    """The configuration of a file that has none beside it, from its shapes."""
     prefix = "vision_model."
     try:
         patch = weights[f"{prefix}embeddings.patch_embedding.weight"]

@@ -1,4 +1,4 @@
-"""The control networks in folders, for one checkpoint: loaded when a picture wants them."""
+"""Finds the control networks for one checkpoint in folders, and loads them when a picture uses them."""
 
 import hashlib
 import threading
@@ -21,7 +21,7 @@ from img2img_worker.models.control.networks import ControlNetwork
 from img2img_worker.models.file_cache import FileVersion, read_once
 from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
 
-#: where A1111 has them below its folder of models, and the extension in its own
+#: where they are in a folder of models, as in A1111's, and in its extension's own folder
 FOLDER, OF_EXTENSION = "ControlNet", Path("extensions/sd-webui-controlnet/models")
 ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 #: bytes of networks that stay on the device between renders; the last one stays whatever its size
@@ -30,13 +30,13 @@ _Loaded = ControlNetwork | ImagePromptAdapter | ClipVision
 
 
 class ControlNets:
-    """Finds networks by name, as A1111's extension does; those least used make room.
+    """Finds networks by name, as A1111's extension does; the least recently used make room for others.
 
     Args:
-        folders: where they may lie; none: there are none.
-        read: makes of a file, and of what tells it from all others, the network for the checkpoint.
-        clip_folders: where the models may lie that IP-Adapters see with.
-        read_clip: makes one of those, in the same way.
+        folders: where to look for them; may be empty.
+        read: loads the network for the checkpoint from a file, under a key that no other network has.
+        clip_folders: where to look for IP-Adapters' image encoders.
+        read_clip: loads one of those, in the same way.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ControlNets:
     def of_unit(
         self, unit: ControlUnit, pinned: PinnedFiles = NOTHING_PINNED
     ) -> ControlNetwork | ImagePromptNetwork | None:
-        """What a unit's model and module mean, None: its module wants no network; thread-safe.
+        """The network that a unit's model and module name; None: its module needs none. Thread-safe.
 
         Raises:
             Refused, MemoryError: as `find`.
@@ -70,7 +70,7 @@ class ControlNets:
             found = self.find_image_prompt(unit.model, unit.preprocessor, pinned)
             n, given = found.adapter.n_blocks, unit.advanced_weighting
             if given is not None and len(given) != n:
-                reason = f"{found.adapter.name} takes {n}, one for each transformer of the checkpoint"
+                reason = f"{found.adapter.name} takes {n}, one for each transformer of the UNet"
                 raise Refused("control.advanced_weighting", Summary(f"{len(given)} numbers"), reason)
             return found
         return self.find(unit.model, unit.union_control_type, pinned)
@@ -78,14 +78,14 @@ class ControlNets:
     def find(
         self, model: str, kind: UnionType = "Unknown", pinned: PinnedFiles = NOTHING_PINNED
     ) -> ControlNetwork:
-        """The network that `model` means: a title, a name, or a part of one in any case; thread-safe.
+        """The network that `model` names by its title, its name, or a part of one in any case. Thread-safe.
 
         Args:
-            kind: of the pictures that a union of networks is to look at; to others it is nothing.
-            pinned: which files are meant by names, in place of the folders'.
+            kind: of the control picture, for a union network; others ignore it.
+            pinned: the files that names stand for, before those in the folders.
 
         Raises:
-            Refused: there is none, it is broken, or meant for another kind of checkpoint.
+            Refused: there is none, it is broken, or it is for another kind of checkpoint.
             MemoryError: the device has no room for it.
         """
         path = self._path(model, pinned)
@@ -93,41 +93,39 @@ class ControlNets:
             network = self._load(path, self._read)
             self._make_room(beside=1)
         if isinstance(network, ImagePromptAdapter | ClipVision):
-            reason = "it is an IP-Adapter, which goes with module ip-adapter-auto; give that"
+            reason = "it is an IP-Adapter; use it with module ip-adapter-auto"
             raise Refused("control.model", model, reason)
         if not network.kinds:
             return network
         if kind not in network.kinds:
-            reason = f"{name_of(path)} wants to be told: {one_of(network.kinds)}"
+            reason = f"{name_of(path)} needs to know the kind of control picture: {one_of(network.kinds)}"
             raise Refused("control.union_control_type", kind, reason)
         return network.for_kind(kind)
 
     def find_image_prompt(
         self, model: str, module: Module, pinned: PinnedFiles = NOTHING_PINNED
     ) -> ImagePromptNetwork:
-        """The IP-Adapter that `model` means, with what sees for it; otherwise as `find`.
+        """The IP-Adapter that `model` names, with its image encoder; otherwise as `find`.
 
         Args:
-            module: says what sees for it, or leaves that to the adapter.
+            module: names the image encoder, or leaves the choice to the adapter.
         """
         path = self._path(model, pinned)
         with self._loading:
             adapter = self._load(path, self._read)
             if not isinstance(adapter, ImagePromptAdapter):
-                reason = (
-                    f"it is no IP-Adapter, which module {module.title} goes with; use one, or module none"
-                )
+                reason = f"it is no IP-Adapter, as module {module.title} needs; use one, or module none"
                 raise Refused("control.model", model, reason)
             clip = find_file(module.clip or adapter.clip, self._clip_folders)
             encoder = self._load(clip, self._read_clip)
             if not isinstance(encoder, ClipVision) or not adapter.fits(encoder):
-                reason = f"{clip.name} sees pictures otherwise than {name_of(path)} takes them"
+                reason = f"{name_of(path)} was trained with another image encoder than {clip.name}"
                 raise Refused("control.module", module.title, f"{reason}; use ip-adapter-auto")
             self._make_room(beside=2)
         return ImagePromptNetwork(adapter=adapter, encoder=encoder)
 
     def _load(self, path: Path, read: Callable[[Path, str], _Loaded]) -> _Loaded:
-        """What is in a file as it is now, which is then the one that was used last."""
+        """The network in a file as it is now; it becomes the most recently used."""
         try:
             key = " ".join(map(str, FileVersion.of(path).key))
         except OSError as error:
@@ -139,7 +137,7 @@ class ControlNets:
                 f"no memory for control network {name_of(path)} beside what is in flight"
             ) from None
         except (LookupError, ValueError) as error:
-            # what its kind tells by is there, and the rest is not, or is of another form
+            # the tensors by which its kind is known are there, but others are missing or of another shape
             line = (str(error).splitlines() or [type(error).__name__])[0]
             reason = f"it is no complete network ({line}); use another copy"
             raise Refused("control.model", name_of(path), reason) from None
@@ -147,7 +145,7 @@ class ControlNets:
         return loaded
 
     def _make_room(self, *, beside: int) -> None:
-        """Forgets those least used, but for so many of the last."""
+        """Forgets the least recently used ones above `REMEMBERED`, but never the last `beside`."""
         while len(self._loaded) > beside and sum(each.n_bytes for each in self._loaded.values()) > REMEMBERED:
             self._loaded.popitem(last=False)
 
@@ -174,7 +172,7 @@ class ControlNets:
 
 
 def folders_for(models_dir: Path | None) -> tuple[Path, ...]:
-    """Where control networks lie for a folder of models."""
+    """Where control networks are looked for, given a folder of models."""
     if models_dir is None:
         return ()
     beside = (models_dir.parent / OF_EXTENSION,) if is_a1111_tree(models_dir) else ()
@@ -182,7 +180,7 @@ def folders_for(models_dir: Path | None) -> tuple[Path, ...]:
 
 
 def _short_hash(path: Path) -> str:
-    """A1111's old hash, by which ControlNet's titles tell files apart."""
+    """A1111's old hash, which ControlNet's titles contain."""
     try:
         return _read_short_hash(path)
     except OSError:

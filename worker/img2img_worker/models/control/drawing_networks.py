@@ -1,6 +1,6 @@
-"""Networks that draw what they see: soft edges, and lines as of a pencil; in the sizes that their files have.
+"""Networks that draw soft edges or pencil lines, built in the sizes that their files' weights have.
 
-Each takes a picture [1, 3, H, W], from 0 to 1 but where it says so.
+Each takes a picture [1, 3, H, W] from 0 to 1, unless it says otherwise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ class SoftEdges(nn.Module):
     """Holistically-nested edges (HED, Xie and Tu 2015) as ControlNet's authors trained it.
 
     Args:
-        levels: channels and convolutions of each, finest first.
+        levels: channels and number of convolutions of each level, finest first.
     """
 
     def __init__(self, levels: Sequence[tuple[int, int]]) -> None:
@@ -39,7 +39,7 @@ class SoftEdges(nn.Module):
         return cls(levels)
 
     def forward(self, picture: Tensor) -> list[Tensor]:
-        """[1, 1, h, w] of each level, of a picture from 0 to 255; to be scaled, averaged and squashed."""
+        """Logits [1, 1, h, w] of each level, to be enlarged and averaged, of a picture from 0 to 255."""
         x, edges = picture - self.norm, []
         for number, name in enumerate(self._names):
             x, found = self.get_submodule(name)(F.max_pool2d(x, 2) if number else x)
@@ -65,7 +65,7 @@ class LineDrawing(nn.Module):
 
     Args:
         width: channels at full size.
-        blocks: residual ones at a quarter of it.
+        blocks: residual blocks, which are at a quarter of that size.
     """
 
     def __init__(self, width: int, blocks: int) -> None:

@@ -1,4 +1,4 @@
-"""Files of control networks, whatever they are for: what is in them, and that a network uses all of it."""
+"""Reads files of control networks for any family, and builds networks that use every tensor of them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ Weights = Mapping[str, Tensor]
 _PREFIX = "control_model."
 #: what diffusers calls a network's file
 _DIFFUSERS = "diffusion_pytorch_model"
-#: one of several files of a network
+#: in the names of files that hold a part of a network each
 _SHARD = "-of-"
 #: tensors by which networks for transformers are known
 _SD3, _FLUX = "pos_embed_input.proj.weight", ("controlnet_x_embedder.weight", "pos_embed_input.weight")
@@ -36,10 +36,10 @@ def name_of(path: Path) -> str:
 
 
 def weights_of(path: Path, *, allow_pickles: bool) -> dict[str, Tensor]:
-    """The tensors of a file, or of all files that its network was cut into, on the CPU.
+    """The tensors of a file, or of all files that its network was split into, on the CPU.
 
     Raises:
-        Refused: it cannot be read.
+        Refused: it cannot be read, or holds no tensors.
     """
     whole = path.parent if _SHARD in path.stem else path
     read = read_component if whole.is_dir() else read_weights
@@ -55,10 +55,10 @@ def weights_of(path: Path, *, allow_pickles: bool) -> dict[str, Tensor]:
 def refuse_others(weights: Weights, path: Path, family: str) -> None:
     """
     Args:
-        family: that the checkpoint is of, as `_made_for` says it.
+        family: the checkpoint's, as `_made_for` calls it.
 
     Raises:
-        Refused: a network that is known to be for another one.
+        Refused: the network is known to be for another family.
     """
     made_for = _made_for(weights)
     if made_for is not None and made_for != family:
@@ -67,7 +67,7 @@ def refuse_others(weights: Weights, path: Path, family: str) -> None:
 
 
 def unknown_layout(weights: Weights, path: Path, wanted: str) -> Refused:
-    """Of a file that is nothing that is known."""
+    """The error for a file in no known layout."""
     reason = f"it has {some(sorted(weights))}, which is unknown; use {wanted}"
     return Refused("control.model", name_of(path), reason)
 
@@ -81,10 +81,14 @@ def build_network(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Any:
-    """The network with the weights under their own names for its, all of them.
+    """Build a network, and load all of the weights into it.
+
+    Args:
+        make: builds the network, with any weights.
+        name: from the name of one of the network's tensors, and all of these, to its name in the file.
 
     Raises:
-        Refused: weights that are missing, superfluous or of another shape.
+        Refused: weights are missing, superfluous or of another shape.
     """
     wanted = tensors_of(path, make)
     names = {ours: name(ours, wanted) for ours in wanted}
@@ -104,21 +108,21 @@ def build_network(
 
 
 def tensors_of(path: Path, make: Callable[[], Any]) -> dict[str, Tensor]:
-    """What a network's tensors are called, and their shapes.
+    """A network's tensors by name, with shapes but without data.
 
     Raises:
-        Refused: there is no such network.
+        Refused: `make` fails, so that the file's shapes fit no network.
     """
     try:
         with shapes_alone():
             wanted: dict[str, Tensor] = make().state_dict()
-    except Exception as error:  # see `assemble`
+    except Exception as error:  # diffusers raises many kinds: see `assemble`
         raise Refused("control.model", name_of(path), f"its shapes fit no network ({error})") from None
     return wanted
 
 
 def _made_for(weights: Weights) -> str | None:
-    """The family that a network is for; None: not one that is known."""
+    """The family that a network is for; None: unknown."""
     if _SD3 in weights:
         return "SD 3"
     if any(name in weights for name in _FLUX) or _MISTOLINE in weights:
@@ -129,11 +133,11 @@ def _made_for(weights: Weights) -> str | None:
 
 
 def _reshape(tensor: Tensor, like: Tensor) -> Tensor:
-    """Projections that one layout has as convolutions and another as matrices."""
+    """Some layouts have projections as 1 × 1 convolutions, others as matrices."""
     same = tensor.numel() == like.numel() and {tensor.ndim, like.ndim} == {2, 4}
     return tensor.reshape(like.shape) if same else tensor
 
 
 def same_name(key: str, _known: Weights) -> str:
-    """Of a file whose tensors are named as diffusers names them; see `build_network`."""
+    """The `name` of `build_network` for files with diffusers' names."""
     return key

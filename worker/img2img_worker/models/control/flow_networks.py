@@ -1,8 +1,8 @@
-"""ControlNets of transformers: what they see of a control picture, and what they add behind blocks.
+"""ControlNets for transformers (SD 3, Flux), whose residuals are added after the transformer's blocks.
 
-The picture is encoded as an init image is, into a latent of the render's size; XLabs' networks for Flux have
-layers of their own for that. Source: diffusers' ``StableDiffusion3ControlNetPipeline`` and
-``FluxControlNetPipeline``.
+The control picture is encoded by the VAE, as an init image is, into a latent of the render's size; XLabs'
+networks for Flux have layers of their own for that. Source: diffusers'
+``StableDiffusion3ControlNetPipeline`` and ``FluxControlNetPipeline``.
 """
 
 from abc import ABC, abstractmethod
@@ -23,7 +23,7 @@ from img2img_worker.models.families.vae import Vae
 from img2img_worker.models.steps import Steps
 from img2img_worker.models.transfer import to_device
 
-#: in the order in which Flux' unions count what they see (InstantX, Shakker Labs)
+#: the kinds of control picture in the order of their numbers in Flux' union networks (InstantX, Shakker Labs)
 FLUX_UNION_TYPES: tuple[UnionType, ...] = (
     "Hard Edge",
     "Tile",
@@ -37,7 +37,7 @@ FLUX_UNION_TYPES: tuple[UnionType, ...] = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FlowControlNet(ABC):
-    """What those of both families have in common; each implements `ControlNetwork`."""
+    """What ControlNets of both families have in common; each implements `ControlNetwork`."""
 
     key: str
     network: Any
@@ -53,13 +53,13 @@ class FlowControlNet(ABC):
 
     @property
     def soft_scales(self) -> tuple[float, ...]:
-        """All alike: what softer ones would be is known of UNets alone."""
+        """All 1: soft scales are defined for UNets only, and `check` refuses the modes that use them."""
         return (1.0,) * self.n_residuals
 
     @property
     @abstractmethod
     def n_residuals(self) -> int:
-        """How many it has for the blocks of its transformer."""
+        """Number of residuals that it makes for the blocks of its transformer."""
 
     @property
     def sees_masks(self) -> bool:
@@ -68,15 +68,15 @@ class FlowControlNet(ABC):
 
     @property
     def most_patches(self) -> int | None:
-        """Patches that it can tell apart, each way; None: any number."""
+        """Most patches along a side that it has positions for; None: no limit."""
         return None
 
     @abstractmethod
     def behind(self, kind: int, block: int, n_blocks: int) -> int | None:
-        """Which of its residuals is added behind a block of its transformer; None: none.
+        """The number of the residual that is added after a block of its transformer; None: none is.
 
         Args:
-            kind: of the transformer's blocks; there are `n_blocks` of it.
+            kind: of block, by its number (Flux: 0 double, 1 single); the transformer has `n_blocks` of it.
         """
 
     def for_kind(self, kind: UnionType) -> Self:  # noqa: ARG002 (it has no kinds)
@@ -88,7 +88,7 @@ class FlowControlNet(ABC):
             cells: (h, w) of the latent.
 
         Raises:
-            Refused: something in a unit that means nothing to it.
+            Refused: the unit asks for something that this network cannot do.
         """
         if unit.control_mode != "Balanced":
             reason = (
@@ -98,7 +98,7 @@ class FlowControlNet(ABC):
             raise Refused("control.control_mode", unit.control_mode, reason)
         if "colorfix" in unit.module or "inpaint_only" in unit.module:
             other = "tile_resample" if "colorfix" in unit.module else "inpaint_global_harmonious"
-            reason = f"it changes the answers of SD 1, 2 and XL alone; use {other}"
+            reason = f"it works with SD 1, 2 and XL only; use {other}"
             raise Refused("control.module", unit.module, reason)
         if unit.preprocessor.inpaints != self.sees_masks:
             reason = (
@@ -110,7 +110,7 @@ class FlowControlNet(ABC):
         if self.most_patches is not None and max(cells) > PATCH * self.most_patches:
             side = PATCH * self.most_patches * self.vae.factor
             size = tuple(each * self.vae.factor for each in reversed(cells))
-            raise Refused("width, height", size, f"this control network knows sides of up to {side}")
+            raise Refused("width, height", size, f"this control network takes sides of up to {side}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,9 +119,9 @@ class SD3ControlNet(FlowControlNet):
 
     #: whether its latents are shifted as the VAE's are
     shifts: bool
-    #: whether it is told the pooled text; else zeros
-    is_told_pooled: bool
-    #: what becomes of a picture's values from 0 to 1 before the VAE sees them: factor and summand
+    #: whether it gets the pooled text embedding, or zeros in its place
+    takes_pooled_text: bool
+    #: factor and summand that turn a picture's values from 0 to 1 into the VAE's input
     levels: tuple[float, float]
 
     @property
@@ -164,7 +164,7 @@ class SD3ControlNet(FlowControlNet):
             controlnet_cond=seen[0],
             timestep=t,
             encoder_hidden_states=context if self.network.context_embedder is not None else None,
-            pooled_projections=pooled if self.is_told_pooled else torch.zeros_like(pooled),
+            pooled_projections=pooled if self.takes_pooled_text else torch.zeros_like(pooled),
             return_dict=False,
         )
         return [_as_picture(each, x) for each in found]
@@ -174,20 +174,20 @@ class SD3ControlNet(FlowControlNet):
 class FluxControlNet(FlowControlNet):
     """diffusers' FluxControlNetModel."""
 
-    #: its part that sees the picture, taken out of `network`; None: it sees latents
-    eyes: nn.Module | None
-    #: which of its `kinds` it sees
+    #: its encoder of control pictures, taken out of `network`; None: it takes latents of the VAE
+    hint_encoder: nn.Module | None
+    #: the index in `kinds` of the kind that it gets
     kind: int = 0
 
     @classmethod
     def of(cls, network: Any, *, key: str, vae: Vae) -> Self:
-        eyes, network.input_hint_block = network.input_hint_block, None
+        hint_encoder, network.input_hint_block = network.input_hint_block, None
         kinds = FLUX_UNION_TYPES[: network.config.num_mode] if network.union else ()
-        return cls(key=key, network=network, vae=vae, eyes=eyes, kinds=kinds)
+        return cls(key=key, network=network, vae=vae, hint_encoder=hint_encoder, kinds=kinds)
 
     @property
     def n_bytes(self) -> int:
-        return n_bytes(self.network, *(() if self.eyes is None else (self.eyes,)))
+        return n_bytes(self.network, *(() if self.hint_encoder is None else (self.hint_encoder,)))
 
     @property
     def n_residuals(self) -> int:
@@ -201,21 +201,21 @@ class FluxControlNet(FlowControlNet):
         first, n = (self._n_double, self.n_residuals - self._n_double) if kind else (0, self._n_double)
         if n == 0:
             return None
-        # XLabs' are added in turn
-        repeats = self.eyes is not None and not kind
+        # XLabs' residuals are repeated in turn, the others stretched over the blocks
+        repeats = self.hint_encoder is not None and not kind
         return first + (block % n if repeats else block // ceil(n_blocks / n))
 
     def for_kind(self, kind: UnionType) -> Self:
-        # a call may have rows of several kinds: what they see says which
+        # one call may have rows of several kinds, so `see` gives the kind along with the picture
         return replace(self, kind=self.kinds.index(kind))
 
     def see(self, picture: Tensor, mask: Tensor | None) -> Steps[tuple[Tensor, ...]]:  # noqa: ARG002 (see `check`)
         image = (picture * 2 - 1)[None]
         dtype = self.network.dtype
-        if self.eyes is None:
+        if self.hint_encoder is None:
             seen = yield from self.vae.encode(image, None)
         else:
-            seen = self.eyes(image.to(dtype))
+            seen = self.hint_encoder(image.to(dtype))
         tokens = pack_patches(seen)[0].to(dtype)
         return (tokens, to_device(torch.tensor([self.kind]), tokens.device)) if self.kinds else (tokens,)
 

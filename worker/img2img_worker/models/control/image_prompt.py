@@ -23,7 +23,7 @@ _FOR_BIGG = ("ip-adapter_sd15_vit-G", "ip-adapter_sdxl")
 
 
 class PromptPair(NamedTuple):
-    """Keys and values for rows of the prompt, and for those of the negative prompt: of an empty picture."""
+    """Keys and values for rows of the prompt and, of an empty picture, for those of the negative prompt."""
 
     positive: ImagePrompt
     negative: ImagePrompt
@@ -33,12 +33,12 @@ class ImagePromptAdapter:
     """A loaded IP-Adapter. Not thread-safe: only the engine's thread calls its methods.
 
     Args:
-        key: tells it from all others.
+        key: a name that no other network has.
         projection: from CLIP's output to tokens [1, n_tokens, d].
-        sees_patches: whether it takes CLIP's patches ("plus" and "full face"), not the one embedding.
+        sees_patches: whether it takes CLIP's patches ("plus" and "full face"), not the picture's embedding.
         seen_size: dimensions of that input.
-        keys, values: weights [c, d] of each of the UNet's layers that attend to texts, in its order.
-        blocks: which transformer of the UNet each of these layers is in, counted as its data goes.
+        keys, values: weights [c, d] for each of the UNet's cross-attention layers, in the UNet's order.
+        blocks: for each of these layers, the number of its transformer in the order of the data flow.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ImagePromptAdapter:
 
     @property
     def n_blocks(self) -> int:
-        """Transformers of the UNet."""
+        """Number of transformers of the UNet."""
         return max(self.blocks) + 1
 
     def fits(self, encoder: ClipVision) -> bool:
@@ -77,9 +77,10 @@ class ImagePromptAdapter:
 
     @torch.inference_mode()
     def prompts(self, encoder: ClipVision, pictures: Sequence[Tensor]) -> PromptPair:
-        """
+        """The keys and values of pictures, from a cache if they have been used before.
+
         Args:
-            pictures: on the CPU, as `encoder` takes them; of several, the mean counts.
+            pictures: on the CPU, as `encoder` takes them; the tokens of several are averaged.
         """
         digest = blake2b(encoder.key.encode(), digest_size=16)
         nothing = self._remember(digest.digest(), lambda: self._prompt([self._nothing(encoder)]))

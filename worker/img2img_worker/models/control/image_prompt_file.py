@@ -1,4 +1,4 @@
-"""Files of IP-Adapters: their authors' two parts, or the names that diffusers has for them in a UNet."""
+"""Reads files of IP-Adapters, in their authors' layout or under diffusers' names for them in a UNet."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -23,11 +23,11 @@ from img2img_worker.models.control.image_prompt import ImagePromptAdapter
 Weights = Mapping[str, Tensor]
 
 _PROJECTION, _LAYERS = "image_proj.", "ip_adapter."
-#: diffusers' names for them: of the projection, and of a layer's processor
+#: diffusers' names for the two parts: the projection, and a layer's attention processor
 _OF_DIFFUSERS = re.compile(r"encoder_hid_proj\.(image_projection_layers\.0\.)?")
 _PROCESSOR = re.compile(r"(.+)\.processor\.(to_[kv]_ip)\.0\.weight")
 _HEAD = 64
-#: in their authors' names to diffusers'
+#: from the authors' names to diffusers', for each kind of projection
 _FULL = {r"proj\.0\.": "ff.net.0.proj.", r"proj\.2\.": "ff.net.2.", r"proj\.3\.": "norm."}
 _PLUS = {
     r"(layers\.\d+)\.0\.norm1\.": r"\1.ln0.",
@@ -38,8 +38,8 @@ _PLUS = {
     r"(layers\.\d+)\.1\.1\.": r"\1.ff.1.net.0.proj.",
     r"(layers\.\d+)\.1\.3\.": r"\1.ff.1.net.2.",
 }
-#: parts that only those have that look at faces alone, and so need a network that finds these
-_OF_FACES = ("image_proj.perceiver_resampler.", "image_proj.mapping_", "image_proj.id_embedding_mapping.")
+#: parts that only FaceID adapters have, which need a network for face recognition
+_OF_FACE_ID = ("image_proj.perceiver_resampler.", "image_proj.mapping_", "image_proj.id_embedding_mapping.")
 
 
 def is_image_prompt(weights: Iterable[str]) -> bool:
@@ -53,14 +53,14 @@ def read_image_prompt(
     """The IP-Adapter whose tensors these are, for checkpoints with this UNet; every one is used, or refused.
 
     Raises:
-        Refused: it is of a kind that is not known, broken, or meant for another kind of checkpoint.
+        Refused: it is of an unknown kind, broken, or for another kind of checkpoint.
     """
     names = [name for name, each in unet.named_modules() if name.endswith(".attn2")]
     order = [name.removesuffix(".processor") for name in unet.attn_processors]
     layers = sorted(names, key=order.index)
     weights = _authors_names(weights, layers)
-    if _looks_for_faces(weights):
-        reason = "it looks at faces alone, which takes insightface; use an IP-Adapter that sees with CLIP"
+    if _is_face_id(weights):
+        reason = "it is a FaceID adapter, which needs insightface; use one that works with CLIP"
         raise Refused("control.model", path.stem, f"{reason}, such as ip-adapter-plus-face")
     projection, sees_patches = _projection(
         path,
@@ -79,7 +79,7 @@ def read_image_prompt(
     if left:
         raise Refused("control.model", path.stem, f"nothing here uses {some(left)} in it; use another file")
     transformers = [name.partition(".transformer_blocks.")[0] for name in layers]
-    along = sorted(dict.fromkeys(transformers), key=_way)
+    along = sorted(dict.fromkeys(transformers), key=_flow_order)
     return ImagePromptAdapter(
         key=key,
         name=path.stem,
@@ -104,16 +104,16 @@ def _authors_names(weights: Weights, layers: list[str]) -> dict[str, Tensor]:
     return found
 
 
-def _looks_for_faces(weights: Weights) -> bool:
-    # their plain kind has two layers as the full one has, and a norm that is no third
+def _is_face_id(weights: Weights) -> bool:
+    # the plain FaceID kind has the two layers of the full one, but a norm of another name
     is_plain = "image_proj.proj.0.weight" in weights and "image_proj.norm.weight" in weights
-    return is_plain or any(name.startswith(_OF_FACES) for name in weights)
+    return is_plain or any(name.startswith(_OF_FACE_ID) for name in weights)
 
 
 def _projection(
     path: Path, weights: Weights, *, device: torch.device, dtype: torch.dtype
 ) -> tuple[nn.Module, bool]:
-    """What makes tokens, and whether it does of patches."""
+    """The module that makes tokens, and whether it takes CLIP's patches."""
     build: Callable[[], nn.Module]
     try:
         if "proj.weight" in weights or "image_embeds.weight" in weights:
@@ -131,7 +131,7 @@ def _projection(
         return assemble(build, named, device=device, dtype=dtype, source=path.stem), sees_patches
     except Refused as error:
         raise Refused("control.model", path.stem, error.reason) from None
-    except (ValueError, RuntimeError) as error:  # keys and values that are no two halves
+    except (ValueError, RuntimeError) as error:  # such as keys and values that are not two halves
         raise Refused("control.model", path.stem, f"its shapes fit no network ({error})") from None
 
 
@@ -163,7 +163,7 @@ def _plus(weights: Weights) -> nn.Module:
 
 
 def _seen_size(projection: nn.Module) -> int:
-    """Of what it is given."""
+    """Dimensions of its input."""
     return next(layer.in_features for layer in projection.modules() if isinstance(layer, nn.Linear))
 
 
@@ -174,15 +174,15 @@ def _of_layers(path: Path, weights: Weights, part: str, unet: Any, layers: list[
         weight = weights.get(f"{2 * number + 1}.to_{part}_ip.weight")
         wanted = unet.get_submodule(name).get_submodule(f"to_{part}").weight.shape
         if weight is None or weight.shape != wanted:
-            told = "nothing" if weight is None else " × ".join(map(str, weight.shape))
-            reason = f"it has {told} for {name}, which takes {' × '.join(map(str, wanted))}"
+            given = "nothing" if weight is None else " × ".join(map(str, weight.shape))
+            reason = f"it has {given} for {name}, which takes {' × '.join(map(str, wanted))}"
             raise Refused("control.model", path.stem, f"{reason}; use one for this kind of checkpoint")
         found.append(weight)
     return found
 
 
 def _weight_names(layers: list[str]) -> set[str]:
-    """Names of all layers' weights: in their authors' count, self-attention's are the even numbers."""
+    """Names of all layers' weights; the authors give self-attention the even numbers."""
     return {f"{2 * number + 1}.to_{part}_ip.weight" for number in range(len(layers)) for part in "kv"}
 
 
@@ -198,7 +198,7 @@ def _rename(weights: Weights, names: Mapping[str, str]) -> dict[str, Tensor]:
 
 
 def _split_keys_values(weights: Weights) -> dict[str, Tensor]:
-    """With keys and values apart, which their authors have in one."""
+    """The weights with keys and values apart, which the authors keep in one tensor."""
     found: dict[str, Tensor] = {}
     for name, each in weights.items():
         if ".to_kv." in name:
@@ -209,6 +209,6 @@ def _split_keys_values(weights: Weights) -> dict[str, Tensor]:
     return found
 
 
-def _way(transformer: str) -> tuple[int, str]:
-    """Sorts a UNet's parts as its data goes; each part's own are counted in order already."""
+def _flow_order(transformer: str) -> tuple[int, str]:
+    """Sorts the names of a UNet's transformers by the order of the data flow."""
     return (("down", "mid", "up").index(transformer.partition("_")[0]), transformer)

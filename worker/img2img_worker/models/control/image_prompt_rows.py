@@ -35,7 +35,7 @@ class RowImagePrompt:
     """An image prompt as one row of a model call uses it."""
 
     prompt: ImagePrompt
-    #: of each layer
+    #: for each layer
     weights: tuple[float, ...]
     #: where it acts; None: everywhere
     region: Region | None = None
@@ -47,23 +47,23 @@ class RowImagePrompt:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImagePromptRows:
-    """The rows of a call that have an image prompt of so many tokens, of whichever IP-Adapters."""
+    """Rows of a call whose image prompts have the same number of tokens, whatever their IP-Adapters."""
 
     #: [n] their places in the call
     rows: Tensor
-    #: of each layer, [n, n_tokens, d]
+    #: for each layer, [n, n_tokens, d]
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
-    #: of each layer [n, 1, 1], and whether any is not 0
+    #: for each layer [n, 1, 1], and whether any of these is not 0
     weights: tuple[Tensor, ...]
     acting: tuple[bool, ...]
     regions: tuple[Region | None, ...]
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[RowImagePrompt]]) -> tuple[Self, ...]:
-        """Those of a call whose rows have these image prompts.
+        """Groups the image prompts of a call's rows.
 
-        A row that has several is in several. Their order does not depend on a row's neighbours.
+        A row with several is in several groups. Their order does not depend on a row's neighbours.
         """
         entries: dict[tuple[int, int], list[tuple[int, RowImagePrompt]]] = {}
         for place, prompts in enumerate(rows):
@@ -95,7 +95,7 @@ class ImagePromptRows:
 
         Args:
             answer: of the attention to the texts, [R, n, heads · d]; changed in place.
-            query: [R, heads, n, d], for the n positions of a latent, which may have been halved.
+            query: [R, heads, n, d], for the n positions of a latent that may have been halved several times.
             cells: rows and columns of the whole latent.
         """
         if not self.acting[layer]:

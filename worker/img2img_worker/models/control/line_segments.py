@@ -1,4 +1,4 @@
-"""Straight lines: M-LSD's large network (Gu et al. 2022), and the segments that are read from its maps."""
+"""Straight lines: M-LSD's large network (Gu et al. 2022), and reading segments from its maps."""
 
 import torch
 from torch import Tensor, nn
@@ -6,21 +6,21 @@ from torch.nn import functional as F
 
 from img2img_worker.models.control.drawing_networks import Weights
 
-#: MobileNet v2's blocks that are looked at: widening, channels, repetitions, stride of the first
+#: MobileNet v2's blocks, up to the last that is used: expansion, channels, repetitions, stride of the first
 _BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))
-#: the layers that are looked at
-_LOOKED_AT = (1, 3, 6, 10, 13)
+#: the layers whose features are used
+_USED_LAYERS = (1, 3, 6, 10, 13)
 _FIRST, _WIDTH, _MAPS = 32, 64, 16
-#: maps before those that are used
+#: leading maps that are not used
 _UNUSED = 7
-#: segments of a picture, at most, and the side of the square of which one is the likeliest
+#: most segments of a picture; side of the square in which only the likeliest middle counts
 _MOST, _AROUND = 200, 3
 
 
 class LineSegments(nn.Module):
-    """Of pictures [1, 4, H, W] from -1 to 1, the last channel all but -1, at half of the sides [1, 9, h, w].
+    """Maps [1, 9, H/2, W/2] of a picture [1, 4, H, W] from -1 to 1, whose last channel is 1 / 127.5 - 1.
 
-    How likely a segment's middle is there, how far its two ends are from it, and four maps that are not used.
+    They are the logit of a segment's middle, x and y of its two ends from there, and four that are not used.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class LineSegments(nn.Module):
 
     @classmethod
     def of(cls, _weights: Weights) -> "LineSegments":
-        """There is but one size."""
+        """The network; it has only one size."""
         return cls()
 
     def forward(self, picture: Tensor) -> Tensor:
@@ -51,8 +51,8 @@ def segments(maps: Tensor, score: float, length: float) -> Tensor:
 
     Args:
         maps: of `LineSegments`.
-        score: that it has to exceed.
-        length: that it has to exceed, in cells of the maps.
+        score: a segment's has to be above this, 0 to 1.
+        length: a segment's has to be above this, in cells of the maps.
     """
     middles = torch.sigmoid(maps[:, 0])
     highest = F.max_pool2d(middles, _AROUND, stride=1, padding=_AROUND // 2) == middles
@@ -79,7 +79,7 @@ class _Backbone(nn.Module):
         found = []
         for number, layer in enumerate(self.features):
             x = layer(x)
-            if number in _LOOKED_AT:
+            if number in _USED_LAYERS:
                 found.append(x)
         return found
 
@@ -92,7 +92,7 @@ class _Convolved(nn.Sequential):
         self._stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        # as TensorFlow, from which the weights are, fills up what is halved
+        # padded as in TensorFlow, where the weights come from
         x = F.pad(x, (0, 1, 0, 1)) if self._stride == 2 else x
         for layer in self:
             x = layer(x)
@@ -116,7 +116,7 @@ class _Inverted(nn.Module):
 
 
 class _Joined(nn.Module):
-    """What is found at one scale, beside what is found below it."""
+    """The features of one scale, concatenated with those of the next coarser one."""
 
     def __init__(self, channels: int, below: int, *, enlarges: bool) -> None:
         super().__init__()

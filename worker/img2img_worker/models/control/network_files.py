@@ -1,4 +1,4 @@
-"""Files of control networks, in the layouts that they are published in; every tensor is used, or refused."""
+"""Reads control networks for UNets in the layouts that they are published in; refuses unknown tensors."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,7 +29,7 @@ from img2img_worker.models.families.packed_convolutions import pack_convolutions
 from img2img_worker.models.families.row_by_row import answer_row_by_row
 from img2img_worker.models.families.unet import attend_by_length, norm_single_values
 
-#: what a ControlNet takes over from the UNet that it is for
+#: settings that a ControlNet takes over from its UNet
 _SHARED = (
     "in_channels",
     "attention_head_dim",
@@ -38,7 +38,7 @@ _SHARED = (
     "projection_class_embeddings_input_dim",
     "cross_attention_dim",
 )
-#: latents' channels; what an inpainting UNet sees beside them, a ControlNet does not
+#: channels of a latent; a ControlNet does not get the further ones of an inpainting UNet
 _LATENT = 4
 
 
@@ -55,11 +55,11 @@ def read_network(
     """The control network in a file, for checkpoints with this UNet.
 
     Args:
-        key: tells it from all others.
-        own: the UNet's weights as they are without LoRAs.
+        key: a name that no other network has.
+        own: the weights of a module as they are without LoRAs.
 
     Raises:
-        Refused: it is of a kind that is not known, broken, or meant for another kind of checkpoint.
+        Refused: it is of an unknown kind, broken, or for another kind of checkpoint.
     """
     weights: Weights = weights_of(path, allow_pickles=allow_pickles)
     if is_image_prompt(weights):
@@ -81,7 +81,7 @@ def read_network(
 
 
 def _complete(weights: Weights, unet: Any, own: Callable[[nn.Module], Weights]) -> Weights:
-    """All of a network's weights, where its file has only how they differ from the UNet's."""
+    """All weights of a network, also where its file holds only differences from the UNet's."""
     if "lora_controlnet" in weights:
         lora = {name: each for name, each in weights.items() if name != "lora_controlnet"}
         weights = _with_unet(lora, own(unet))
@@ -91,10 +91,10 @@ def _complete(weights: Weights, unet: Any, own: Callable[[nn.Module], Weights]) 
 
 
 def _builder(path: Path, weights: Weights, unet: Any) -> Callable[..., Any]:
-    """What makes a network of weights in their layout, on a device and of a type.
+    """A function (path, weights, *, device, dtype) that builds the network.
 
     Raises:
-        Refused: it is none that is known.
+        Refused: the layout is unknown.
     """
     if "input_hint_block.0.weight" in weights:
         return partial(_control_net, config=_original_config(weights, unet), name=_original_name)
@@ -108,10 +108,9 @@ def _builder(path: Path, weights: Weights, unet: Any) -> Callable[..., Any]:
 
 
 def _check_channels(path: Path, network: Any, unet: Any) -> None:
-    """That a network is as wide as the UNet.
-
+    """
     Raises:
-        Refused: it is not.
+        Refused: the network's levels are not as wide as the UNet's.
     """
     is_adapter = isinstance(network, T2IAdapter)
     channels = list(network.config.channels if is_adapter else network.config.block_out_channels)
@@ -120,8 +119,8 @@ def _check_channels(path: Path, network: Any, unet: Any) -> None:
     wanted = unet.config.block_out_channels
     if channels[: len(wanted)] != list(wanted):
         its, wants = (", ".join(map(str, each)) for each in (channels, wanted))
-        told = f"{its} channels, where this checkpoint has {wants}"
-        raise Refused("control.model", name_of(path), f"it has {told}; use one for this kind of checkpoint")
+        reason = f"it has {its} channels, where this checkpoint has {wants}"
+        raise Refused("control.model", name_of(path), f"{reason}; use one for this kind of checkpoint")
 
 
 def _control_net(
@@ -153,7 +152,7 @@ def _union(
 
 
 def _from_difference(weights: Weights, unet: Weights) -> Weights:
-    """A network whose file has the difference from the UNet that it was copied from."""
+    """The weights of a network whose file holds their difference from the UNet's."""
     layers = count(unet, "down_blocks.0.resnets.{}.")
     found = {name: each for name, each in weights.items() if name != "difference"}
     for key, value in unet.items():
@@ -164,9 +163,9 @@ def _from_difference(weights: Weights, unet: Weights) -> Weights:
 
 
 def _with_unet(weights: Weights, unet: Weights) -> Weights:
-    """A "control LoRA" (Stability) as the whole network: what it lacks is the UNet's, which it adds to.
+    """The weights of a "control LoRA" (Stability): low-rank products added to the UNet's weights.
 
-    Names are the original repository's; those of the UNet come in diffusers'.
+    What its file lacks is taken from the UNet. Names are the original repository's, `unet`'s are diffusers'.
     """
     layers = count(unet, "down_blocks.0.resnets.{}.")
     found = {name: each for name, each in weights.items() if not name.endswith((".up", ".down"))}
@@ -182,13 +181,13 @@ def _with_unet(weights: Weights, unet: Weights) -> Weights:
             left -= {f"{stem}.up", f"{stem}.down"}
         else:
             found.setdefault(name, value)
-    return found | {name: weights[name] for name in left}  # of no layer: refused by name
+    return found | {name: weights[name] for name in left}  # belong to no layer: `build_network` refuses them
 
 
 def _original_config(weights: Weights, unet: Any) -> dict[str, Any]:
     levels = unet_levels(weights)
-    n_eyes = count(weights, "input_hint_block.{}.")
-    eyes = [weights[f"input_hint_block.{2 * i}.weight"].shape[0] for i in range(n_eyes - 1)]
+    n_layers = count(weights, "input_hint_block.{}.")
+    hint_channels = [weights[f"input_hint_block.{2 * i}.weight"].shape[0] for i in range(n_layers - 1)]
     return _config(
         unet,
         channels=[level["channels"] for level in levels],
@@ -197,13 +196,13 @@ def _original_config(weights: Weights, unet: Any) -> dict[str, Any]:
         mid=count(weights, "middle_block.1.transformer_blocks.{}."),
         linear=weights["middle_block.1.proj_in.weight"].ndim == 2,
         pictures=weights["input_hint_block.0.weight"].shape[1],
-        eyes=[eyes[0], *eyes[2::2]],
+        hint_channels=[hint_channels[0], *hint_channels[2::2]],
     )
 
 
 def _diffusers_config(weights: Weights, unet: Any) -> dict[str, Any]:
     n = count(weights, "down_blocks.{}.")
-    eyes = [
+    hint_channels = [
         weights[f"controlnet_cond_embedding.blocks.{i}.weight"].shape[0]
         for i in range(count(weights, "controlnet_cond_embedding.blocks.{}."))
     ]
@@ -215,7 +214,7 @@ def _diffusers_config(weights: Weights, unet: Any) -> dict[str, Any]:
         mid=count(weights, "mid_block.attentions.0.transformer_blocks.{}."),
         linear=weights["mid_block.attentions.0.proj_in.weight"].ndim == 2,
         pictures=weights["controlnet_cond_embedding.conv_in.weight"].shape[1],
-        eyes=[weights["controlnet_cond_embedding.conv_in.weight"].shape[0], *eyes[1::2]],
+        hint_channels=[weights["controlnet_cond_embedding.conv_in.weight"].shape[0], *hint_channels[1::2]],
     )
 
 
@@ -228,9 +227,9 @@ def _config(
     mid: int,
     linear: bool,
     pictures: int,
-    eyes: list[int],
+    hint_channels: list[int],
 ) -> dict[str, Any]:
-    """Of diffusers' ControlNetModel: what shapes tell, and what its UNet does."""
+    """A configuration of diffusers' ControlNetModel, from the file's shapes and its UNet's configuration."""
     shared = {name: unet.config[name] for name in _SHARED}
     return shared | {
         "in_channels": _LATENT,
@@ -240,7 +239,7 @@ def _config(
         "transformer_layers_per_block": [*(depth or 1 for depth in depths[:-1]), mid],
         "use_linear_projection": linear,
         "conditioning_channels": pictures,
-        "conditioning_embedding_out_channels": eyes,
+        "conditioning_embedding_out_channels": hint_channels,
     }
 
 

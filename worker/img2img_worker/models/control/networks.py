@@ -84,20 +84,20 @@ class ControlNet:
 
     key: str
     network: Any
-    #: the embedding of the control picture, taken out of `network` so that it runs once per render
-    eyes: nn.Module
+    #: the encoder of control pictures, taken out of `network` so that it runs once per render
+    hint_encoder: nn.Module
     is_pooled: bool = False
     is_adapter: bool = False
     kinds: tuple[UnionType, ...] = ()
 
     @classmethod
     def of(cls, network: Any, *, key: str, is_pooled: bool) -> Self:
-        eyes, network.controlnet_cond_embedding = network.controlnet_cond_embedding, nn.Identity()
-        return cls(key=key, network=network, eyes=eyes, is_pooled=is_pooled)
+        hint_encoder, network.controlnet_cond_embedding = network.controlnet_cond_embedding, nn.Identity()
+        return cls(key=key, network=network, hint_encoder=hint_encoder, is_pooled=is_pooled)
 
     @property
     def n_bytes(self) -> int:
-        return n_bytes(self.network, self.eyes)
+        return n_bytes(self.network, self.hint_encoder)
 
     @property
     def soft_scales(self) -> tuple[float, ...]:
@@ -109,7 +109,9 @@ class ControlNet:
         return self
 
     def see(self, picture: Tensor, mask: Tensor | None) -> Steps[tuple[Tensor, ...]]:
-        return without_steps((self.eyes(_mark_masked(picture, mask)[None].to(self.network.dtype))[0],))
+        return without_steps(
+            (self.hint_encoder(_mark_masked(picture, mask)[None].to(self.network.dtype))[0],)
+        )
 
     def residuals(
         self,
@@ -186,7 +188,7 @@ class Adapter:
         is_xl = network.config.adapter_type == "full_adapter_xl"
         for block in network.adapter.body:
             if block.downsample is not None:
-                block.downsample.ceil_mode = False  # as it was published, and A1111 runs it
+                block.downsample.ceil_mode = False  # as published, and as A1111 runs it
         levels = len(network.adapter.body)
         return cls(key=key, network=network, halvings=(1, 1, 2, 2) if is_xl else tuple(range(levels)))
 
@@ -241,7 +243,7 @@ class Adapter:
 
 
 def _halve(side: int, times: int) -> int:
-    """`side` after so many convolutions of stride 2."""
+    """`side` after that many convolutions of stride 2."""
     for _ in range(times):
         side = (side + 1) // 2
     return side
@@ -267,7 +269,7 @@ def seen_by(
     """`see`, of a picture uint8 [H, W, 3], or [H, W, 4] with its mask.
 
     Args:
-        first_pass: the picture of a hires fix's first pass, which a T2I-Adapter keeps in A1111.
+        first_pass: the control picture of a hires fix's first pass; a T2I-Adapter keeps it, as in A1111.
         region: where a T2I-Adapter acts, uint8 [H, W] of any size; residuals of others are limited later.
     """
     if isinstance(network, Adapter):

@@ -1,6 +1,6 @@
 """Soft edges by pixel differences (PiDiNet, Su et al. 2021), in its published kind ("carv4").
 
-Its convolutions look at how pixels differ, not at pixels: from the middle one, around it, or outwards.
+Its convolutions act on differences of pixels: central (from the middle one), angular (around it) or radial.
 """
 
 from collections.abc import Callable
@@ -14,25 +14,25 @@ from img2img_worker.models.control.drawing_networks import Weights
 #: convolutions of each level, finest first
 _LAYERS = (3, 4, 4, 4)
 _DILATIONS = (5, 7, 9, 11)
-#: clockwise from each of a kernel's nine places: what is beside it
-_BESIDE = (3, 0, 1, 6, 4, 2, 7, 8, 5)
+#: for each of a kernel's nine places, the one before it clockwise around the middle
+_PREVIOUS = (3, 0, 1, 6, 4, 2, 7, 8, 5)
 #: the eight places around the middle in a kernel of 5 × 5: at its edge, and within
 _OUTER, _INNER = (0, 2, 4, 10, 14, 20, 22, 24), (6, 7, 8, 11, 13, 16, 17, 18)
 
 
 class PixelDifferences(nn.Module):
-    """Of a picture [1, 3, H, W] from 0 to 1, blue first, the edges [1, 1, H, W] from 0 to 1.
+    """The edges [1, 1, H, W] from 0 to 1 of a picture [1, 3, H, W] from 0 to 1, blue first.
 
     Args:
         width: channels at full size.
-        inner: those by which edges of all levels are looked for.
-        attention: channels that decide where these count.
+        inner: channels of each level's dilated convolutions.
+        attention: channels of the attention to places in these.
     """
 
     def __init__(self, width: int, inner: int, attention: int) -> None:
         super().__init__()
-        self.init_block = _Difference(3, width, _from_middle)
-        kinds = (_around, _outwards, _plain, _from_middle)
+        self.init_block = _Difference(3, width, _central)
+        kinds = (_angular, _radial, _plain, _central)
         before, widths = width, (width, 2 * width, 4 * width, 4 * width)
         number = 0
         self._levels: list[list[str]] = []
@@ -50,7 +50,7 @@ class PixelDifferences(nn.Module):
 
     @classmethod
     def of(cls, weights: Weights) -> "PixelDifferences":
-        """The network that has these."""
+        """A network of the sizes that these weights have."""
         inner, attention = weights["dilations.0.conv1.weight"], weights["attentions.0.conv1.weight"]
         return cls(len(weights["init_block.weight"]), len(inner), len(attention))
 
@@ -65,7 +65,7 @@ class PixelDifferences(nn.Module):
 
 
 class _Difference(nn.Module):
-    """A convolution of the differences that `kernel` makes of its weights [C, before, 3, 3]."""
+    """A convolution with the kernel that `kernel` makes of its weights [C, before, 3, 3]."""
 
     def __init__(
         self, before: int, channels: int, kernel: Callable[[Tensor], Tensor], groups: int = 1
@@ -132,17 +132,17 @@ def _plain(weight: Tensor) -> Tensor:
     return weight
 
 
-def _from_middle(weight: Tensor) -> Tensor:
+def _central(weight: Tensor) -> Tensor:
     middle = torch.zeros_like(weight)
     middle[:, :, 1, 1] = weight.sum(dim=(2, 3))
     return weight - middle
 
 
-def _around(weight: Tensor) -> Tensor:
-    return weight - weight.flatten(2)[:, :, _BESIDE].view(weight.shape)
+def _angular(weight: Tensor) -> Tensor:
+    return weight - weight.flatten(2)[:, :, _PREVIOUS].view(weight.shape)
 
 
-def _outwards(weight: Tensor) -> Tensor:
+def _radial(weight: Tensor) -> Tensor:
     flat = weight.flatten(2)[:, :, 1:]
     kernel = weight.new_zeros(*weight.shape[:2], 25)
     kernel[:, :, _OUTER], kernel[:, :, _INNER] = flat, -flat

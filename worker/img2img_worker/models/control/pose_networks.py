@@ -1,8 +1,8 @@
-"""OpenPose's networks (Cao et al. 2017; Simon et al. 2017): where each part of a body, hand or face may be.
+"""OpenPose's networks (Cao et al. 2017; Simon et al. 2017): maps of the parts of bodies, hands and faces.
 
-Each is a convolutional pose machine (Wei et al. 2016): features of a picture, and stages that look at these
-and at what the stage before has found. They take a picture [1, 3, H, W] from -0.5 to 0.5, blue first, and
-have the names and sizes that their files have.
+Each is a convolutional pose machine (Wei et al. 2016): features of a picture, and stages that take these and
+the maps of the stage before. They take a picture [1, 3, H, W] from -0.5 to 0.5, blue first. Names and sizes
+of their layers are those of their files.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from img2img_worker.models.control.drawing_networks import Weights
 
 _STAGES = range(2, 7)
-#: in front of a convolution: the picture is halved there
+#: convolutions in front of which the features are halved
 _HALVED = ("conv2_1", "conv3_1", "conv4_1")
 _FEATURES = (
     "conv1_1",
@@ -30,7 +30,7 @@ _OF_PARTS = (*_FEATURES, "conv4_3", "conv4_4", "conv5_1", "conv5_2", "conv5_3_CP
 
 
 class _PoseMachine(nn.Module):
-    """Convolutions by their names, and how they follow each other."""
+    """The convolutions of a network, by their names in its file."""
 
     def __init__(self, weights: Weights, names: Sequence[str]) -> None:
         super().__init__()
@@ -47,33 +47,33 @@ class _PoseMachine(nn.Module):
 
 
 class BodyMaps(_PoseMachine):
-    """Of whole bodies (`body_pose_model`)."""
+    """Maps of whole bodies (`body_pose_model`)."""
 
     def __init__(self, weights: Weights) -> None:
         branches = (_branch(stage, end) for stage in (1, *_STAGES) for end in ("_L1", "_L2"))
         super().__init__(weights, [*_OF_BODIES, *(name for branch in branches for name in branch)])
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        """Directions of limbs, x and y of each [1, 38, h, w], and shares of parts [1, 19, h, w]."""
+        """Directions of limbs, x and y of each [1, 38, h, w]; confidences of parts [1, 19, h, w]."""
         features = self._run_layers(_OF_BODIES, picture, ends_linear=False)
         x, last = features, _STAGES[-1]
         for stage in (1, *_STAGES):
             limbs = self._run_layers(_branch(stage, "_L1"), x)
-            # the published network cuts off what the very last stage finds less than nothing of
+            # the published network ends the very last stage of parts with a ReLU
             parts = self._run_layers(_branch(stage, "_L2"), x, ends_linear=stage != last)
             x = torch.cat([limbs, parts, features], 1)
         return limbs, parts
 
 
 class PartMaps(_PoseMachine):
-    """Of the joints of a hand (`hand_pose_model`), or the points of a face (`facenet`)."""
+    """Maps of the joints of a hand (`hand_pose_model`), or of the points of a face (`facenet`)."""
 
     def __init__(self, weights: Weights) -> None:
         stages = (name for stage in _STAGES for name in _stage(stage))
         super().__init__(weights, [*_OF_PARTS, *_FIRST, *stages])
 
     def forward(self, picture: Tensor) -> Tensor:
-        """[1, parts, h, w]."""
+        """The confidences of parts [1, parts, h, w]."""
         features = self._run_layers(_OF_PARTS, picture, ends_linear=False)
         found = self._run_layers(_FIRST, features)
         for stage in _STAGES:

@@ -1,4 +1,4 @@
-"""Files of control networks for SD 3 and Flux: diffusers' layout, Stability's for SD 3.5, XLabs' for Flux."""
+"""Reads control networks for SD 3 and Flux: in diffusers' layout, Stability's (SD 3.5) or XLabs' (Flux)."""
 
 import re
 from collections.abc import Callable
@@ -22,6 +22,7 @@ from img2img_worker.models.control.files import (
     is_in_own_folder,
     name_of,
     refuse_others,
+    same_name,
     tensors_of,
     unknown_layout,
     weights_of,
@@ -30,15 +31,15 @@ from img2img_worker.models.control.flow_networks import FluxControlNet, SD3Contr
 from img2img_worker.models.families.patches import PATCH
 from img2img_worker.models.families.vae import Vae
 
-#: of diffusers' configurations, beside a file
+#: the file with a network's configuration, in diffusers' folders
 _CONFIG = "config.json"
-#: what Stability's networks for SD 3.5 Large see, by the number in their files: blur, edges, depth
+#: the number that says "edges" in files of Stability's networks for SD 3.5 Large; 0 is blur, 2 depth
 _CANNY = 1
-#: factor and summand of a picture's values from 0 to 1, before the VAE sees them: to -1 and 1
+#: factor and summand that turn a picture's values from 0 to 1 into the VAE's input from -1 to 1
 _LEVELS = (2.0, -1.0)
-#: edges as Stability's network was trained on them: to 0.5 and 128
+#: the same for edges, as Stability's network was trained: from 0.5 to 128
 _CANNY_LEVELS = (127.5, 0.5)
-#: Stability's names within a block for diffusers', and which part of a tensor is meant
+#: from diffusers' names within a block to Stability's, and to the part of the tensor
 _IN_STABILITYS = {
     "norm1.linear": ("adaLN_modulation.1", None),
     "attn.to_q": ("attn.qkv", 0),
@@ -64,11 +65,11 @@ def read_sd3_network(
     """The control network in a file, for checkpoints of SD 3 with this transformer.
 
     Args:
-        key: tells it from all others.
-        own: weights of a part of the transformer as they are without LoRAs.
+        key: a name that no other network has.
+        own: the weights of a module as they are without LoRAs.
 
     Raises:
-        Refused: it is of a kind that is not known, broken, or meant for another kind of checkpoint.
+        Refused: it is of an unknown kind, broken, or for another kind of checkpoint.
     """
     weights: Weights = weights_of(path, allow_pickles=allow_pickles)
     refuse_others(weights, path, "SD 3")
@@ -81,21 +82,21 @@ def read_sd3_network(
         weights = _from_stability(path, weights, transformer)
     config = _sd3_config(weights, transformer)
     make = partial(SD3ControlNetModel.from_config, config)
-    network = build_network(path, weights, make, _same_name, device=device, dtype=dtype)
-    if network.pos_embed is None:  # Stability's for SD 3.5 Large see what the transformer's own layer made
+    network = build_network(path, weights, make, same_name, device=device, dtype=dtype)
+    if network.pos_embed is None:  # Stability's for SD 3.5 Large use the transformer's own layer
         positions = network._get_pos_embed_from_transformer(transformer)
         positions.load_state_dict(own(transformer.pos_embed))
         network.pos_embed = positions.to(device=device, dtype=dtype).requires_grad_(False)
         is_canny = "canny" in name_of(path).lower() if control_type is None else int(control_type) == _CANNY
     else:
         is_canny = False
-    is_told_pooled = not _forces_zeros(path, config)
+    takes_pooled_text = not _forces_zeros(path, config)
     return SD3ControlNet(
         key=key,
         network=network,
         vae=vae,
-        shifts=is_told_pooled or config["extra_conditioning_channels"] > 0,
-        is_told_pooled=is_told_pooled,
+        shifts=takes_pooled_text or config["extra_conditioning_channels"] > 0,
+        takes_pooled_text=takes_pooled_text,
         levels=_CANNY_LEVELS if is_canny else _LEVELS,
     )
 
@@ -110,7 +111,7 @@ def read_flux_network(
     dtype: torch.dtype,
     allow_pickles: bool,
 ) -> FluxControlNet:
-    """The same for checkpoints of Flux."""
+    """As `read_sd3_network`, for checkpoints of Flux."""
     weights: Weights = weights_of(path, allow_pickles=allow_pickles)
     refuse_others(weights, path, "Flux")
     if "pos_embed_input.weight" in weights and "double_blocks.0.img_mod.lin.weight" in weights:
@@ -119,12 +120,12 @@ def read_flux_network(
         raise unknown_layout(weights, path, "a ControlNet for Flux in diffusers' or XLabs' layout")
     _refuse_width(path, weights["controlnet_x_embedder.weight"], transformer)
     make = partial(FluxControlNetModel.from_config, _flux_config(weights, transformer))
-    network = build_network(path, weights, make, _same_name, device=device, dtype=dtype)
+    network = build_network(path, weights, make, same_name, device=device, dtype=dtype)
     return FluxControlNet.of(network, key=key, vae=vae)
 
 
 def _sd3_config(weights: Weights, transformer: Any) -> dict[str, Any]:
-    """Of SD3ControlNetModel: what shapes tell, and what its transformer does."""
+    """A configuration of SD3ControlNetModel, from the file's shapes and its transformer's configuration."""
     n = count(weights, "transformer_blocks.{}.")
     own = dict(transformer.config)
     twice = [i for i in range(n) if f"transformer_blocks.{i}.attn2.to_q.weight" in weights]
@@ -143,29 +144,29 @@ def _sd3_config(weights: Weights, transformer: Any) -> dict[str, Any]:
 
 
 def _flux_config(weights: Weights, transformer: Any) -> dict[str, Any]:
-    """The same of FluxControlNetModel."""
+    """As `_sd3_config`, for FluxControlNetModel."""
     modes = weights.get("controlnet_mode_embedder.weight")
-    eyes = weights.get("input_hint_block.conv_out.weight")
+    hint = weights.get("input_hint_block.conv_out.weight")
     return dict(transformer.config) | {
-        "patch_size": 1 if eyes is None else PATCH,
+        "patch_size": 1 if hint is None else PATCH,
         "num_layers": count(weights, "transformer_blocks.{}."),
         "num_single_layers": count(weights, "single_transformer_blocks.{}."),
         "guidance_embeds": "time_text_embed.guidance_embedder.linear_1.weight" in weights,
         "num_mode": None if modes is None else modes.shape[0],
-        "conditioning_embedding_channels": None if eyes is None else eyes.shape[0],
+        "conditioning_embedding_channels": None if hint is None else hint.shape[0],
     }
 
 
 def _refuse_width(path: Path, layer: Tensor, transformer: Any) -> None:
     if layer.shape[0] != transformer.inner_dim:
-        told = f"it has {layer.shape[0]} channels, where this checkpoint has {transformer.inner_dim}"
-        raise Refused("control.model", name_of(path), f"{told}; use one for this kind of checkpoint")
+        reason = f"it has {layer.shape[0]} channels, where this checkpoint has {transformer.inner_dim}"
+        raise Refused("control.model", name_of(path), f"{reason}; use one for this kind of checkpoint")
 
 
 def _forces_zeros(path: Path, config: dict[str, Any]) -> bool:
-    """Whether a network for SD 3 is told no pooled text, which no shape tells.
+    """Whether a network for SD 3 gets zeros in place of the pooled text embedding, which no shape tells.
 
-    InstantX trained so, and diffusers' pipeline for inpainting does so; Stability's are told.
+    InstantX' do, and all in diffusers' pipeline for inpainting; Stability's get the embedding.
     """
     if config["extra_conditioning_channels"]:
         return True
@@ -179,7 +180,7 @@ def _from_stability(path: Path, weights: Weights, transformer: Any) -> Weights:
     """Stability's file for SD 3.5 Large under diffusers' names.
 
     Raises:
-        Refused: of the first release, whose blocks all see the same.
+        Refused: it is of the first release, which diffusers cannot run.
     """
     pooled = weights.get("time_text_embed.text_embedder.linear_1.weight")
     if pooled is None or pooled.shape[1] != transformer.config.pooled_projection_dim:
@@ -187,7 +188,7 @@ def _from_stability(path: Path, weights: Weights, transformer: Any) -> Weights:
             "it is of a kind that only Stability's own code runs; use its 8B version, in diffusers' layout"
         )
         raise Refused("control.model", name_of(path), reason)
-    # which its own code does not look at, either
+    # Stability's code does not use these, either
     weights = {name: each for name, each in weights.items() if not name.startswith("pos_embed.proj.")}
     config = _sd3_config(weights, transformer)
     keys = tensors_of(path, partial(SD3ControlNetModel.from_config, config))
@@ -221,10 +222,10 @@ def _xlabs_name(key: str) -> tuple[str, int | None]:
     name, kind = key.rsplit(".", 1)
     if name == "controlnet_x_embedder":
         return f"pos_embed_input.{kind}", None
-    eyes = re.fullmatch(r"input_hint_block\.(?:(conv_in)|blocks\.(\d+)|conv_out)", name)
-    if eyes is not None:
-        # convolutions and what is between them, in one list
-        place = 0 if eyes[1] else 14 if eyes[2] is None else 2 * int(eyes[2]) + 2
+    hint = re.fullmatch(r"input_hint_block\.(?:(conv_in)|blocks\.(\d+)|conv_out)", name)
+    if hint is not None:
+        # XLabs' list has the activations between the convolutions, too
+        place = 0 if hint[1] else 14 if hint[2] is None else 2 * int(hint[2]) + 2
         return f"input_hint_block.{place}.{kind}", None
     return flux_name(key)
 
@@ -236,14 +237,14 @@ def _convert(
     name: Callable[[str], tuple[str, int | None]],
     width: int,
 ) -> Weights:
-    """The weights under the network's `keys`, each of which is found by its `name`.
+    """The weights under the network's `keys`.
 
     Args:
-        name: of the tensor that holds a key's, and which part of it that is, where several share one.
+        name: from a key to the tensor's name in the file and, if it holds several keys' weights, the part.
         width: of the transformer's tokens, and so of such parts.
 
     Raises:
-        Refused: some are used by none of them.
+        Refused: the file has a tensor that no key uses.
     """
     names = {key: name(key) for key in keys}
     left = sorted(weights.keys() - {theirs for theirs, _ in names.values()})
@@ -258,7 +259,3 @@ def _convert(
         for key, (theirs, part) in names.items()
         if theirs in weights
     }
-
-
-def _same_name(key: str, _known: Weights) -> str:
-    return key

@@ -1,4 +1,4 @@
-"""The layers of a UNet that keep what they see of reference pictures, for the rows that refer to them."""
+"""Hooks into a UNet's layers that keep features of reference pictures, and mix them into the rows' own."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,18 +11,18 @@ from torch import Tensor, nn
 from img2img_worker.models.control.references import ReferenceRows, RowReference
 from img2img_worker.models.transfer import to_device
 
-#: least variance: that of a flat channel would be divided by
+#: least variance, so that a flat channel is not divided by 0
 _EPSILON = 1e-6
-#: how many input blocks (and as many output blocks) a published UNet has: 12 in SD 1 and 2, 9 in XL; to the
-#: numbers of those, input and output, behind which AdaIN takes mean and variance
+#: for a published UNet with 12 input and 12 output blocks (SD 1 and 2), or 9 and 9 (XL): the numbers of the
+#: input and of the output blocks after which AdaIN acts
 _ADAIN_BLOCKS = {12: ((4, 5, 7, 8, 10, 11), range(8)), 9: ((4, 5, 7, 8), range(6))}
 
-#: from a layer's input or output [r, ...] and what it has kept of several pictures to its new output
+#: from a layer's input or output [r, ...], and what it has kept of several pictures, to its new output
 _Mix = Callable[[Tensor, Sequence[Any]], Tensor]
 
 
 class ReferenceLayers:
-    """Hooks into the layers of a UNet that references act on: self-attention, for AdaIN the ends of blocks.
+    """Hooks into the layers that references act on: self-attention and, for AdaIN, the ends of blocks.
 
     Args:
         unet: diffusers' UNet2DConditionModel.
@@ -31,7 +31,7 @@ class ReferenceLayers:
     def __init__(self, unet: Any) -> None:
         blocks = (*unet.down_blocks, unet.mid_block, *unet.up_blocks)
         found = [module for block in blocks for module in block.modules() if _is_transformer(module)]
-        # deeper is wider; among equals the order of the data counts
+        # the deepest, which are the widest, come first; among equals the order of the data flow stays
         found.sort(key=lambda module: -module.norm1.normalized_shape[0])
         self._attentions = [(module.attn1, i / len(found)) for i, module in enumerate(found)]
         self._outputs = _outputs(unet)
@@ -45,7 +45,7 @@ class ReferenceLayers:
     def referring(
         self, references: Sequence[ReferenceRows], n_rows: int, show: Callable[[ReferenceRows], object]
     ) -> Iterator[None]:
-        """In this context, the UNet's rows refer to these pictures; it runs on the pictures first.
+        """In this context the UNet's rows refer to these pictures; on entry, the UNet runs on the pictures.
 
         Args:
             n_rows: of the call.
@@ -76,15 +76,15 @@ class _Kept:
 
     Args:
         depth: of the layer; references of a larger `RowReference.weight` act on it.
-        how: the field of `RowReference` that says whether it is of the layer's kind: "attends" or "matches".
+        how: the field of `RowReference` that says if it acts on layers of this kind: "attends" or "matches".
     """
 
     def __init__(self, depth: float, how: str) -> None:
         self._depth, self._how = depth, how
-        #: of each pass so far, what is kept
+        #: what was kept in each pass so far
         self._seen: list[Any] = []
         self._passes: list[ReferenceRows] = []
-        #: for each row of the call, the passes that it has not used
+        #: for each row of the call, the passes whose features it has not used yet
         self._pending: dict[int, list[int]] = {}
         self._now: ReferenceRows | None = None
         self._n_rows = 0
@@ -100,7 +100,7 @@ class _Kept:
         self._now, self._n_rows = None, n_rows
 
     def keep(self, make: Callable[[], Any]) -> None:
-        """What `make` gives, for the rows that refer to what the UNet sees now."""
+        """Keep what `make` gives, if rows refer to the pictures that the UNet runs on now."""
         if self._now is None:
             return
         number = len(self._passes) - 1
@@ -113,8 +113,8 @@ class _Kept:
     def with_references(self, x: Tensor, plain: Tensor, mix: _Mix) -> Tensor:
         """The layer's output for `x`, with what was kept mixed into the rows that refer to pictures.
 
-        Where a row has several pictures, a later one is itself run with the earlier ones mixed in, at layers
-        that keep no pictures of its kind.
+        Of a row's several pictures, a later one is itself run with the earlier ones mixed in, at layers of a
+        kind on which the later one does not act.
 
         Args:
             plain: the layer's output without references.
@@ -126,7 +126,7 @@ class _Kept:
         return plain
 
     def _groups(self) -> dict[tuple[int, ...], list[int]]:
-        """Rows that use what they have now, by the passes that it is of."""
+        """The rows that now use what was kept for them, grouped by the passes in which it was kept."""
         groups: dict[tuple[int, ...], list[int]] = {}
         if self._now is None:
             places: Sequence[int] = range(self._n_rows)
@@ -157,7 +157,7 @@ class _Kept:
         return plain.index_copy(0, rows, found)
 
     def _of_rows(self, number: int, places: Sequence[int]) -> Any:
-        """What was kept in a pass, of these rows; of all of them, where each pass is whole."""
+        """What was kept in a pass for these rows; for all rows of the call, if passes are whole."""
         seen, which = self._seen[number], self._passes[number]
         if which.is_whole:
             return seen
@@ -176,7 +176,7 @@ class _Kept:
 
 
 def _attend(forward: Callable[..., Tensor], kept: _Kept, x: Tensor, *given: Any, **more: Any) -> Tensor:
-    """Self-attention, which for rows with references has their tokens as further keys and values."""
+    """Self-attention, in which rows attend to the tokens of their references, too."""
     plain = forward(x, *given, **more)
 
     def attend_to_all(own: Tensor, pictures: Sequence[Tensor]) -> Tensor:
@@ -188,7 +188,7 @@ def _attend(forward: Callable[..., Tensor], kept: _Kept, x: Tensor, *given: Any,
 
 
 def _match_statistics(kept: _Kept, _module: nn.Module, _given: Any, output: Any) -> Any:
-    """A block's output [r, c, h, w]; that of rows with references gets their mean and variance (AdaIN)."""
+    """A block's output [r, c, h, w], where rows with references get their mean and variance (AdaIN)."""
     x = output[0] if isinstance(output, tuple) else output
     answer = kept.with_references(x, x, _take_statistics)
     kept.keep(lambda: torch.var_mean(x, dim=(2, 3), keepdim=True, correction=0))
@@ -219,7 +219,7 @@ def _is_transformer(module: nn.Module) -> bool:
 
 
 def _outputs(unet: Any) -> list[tuple[nn.Module, float]]:
-    """The last module of each block that AdaIN acts on, with its depth; none: it is no published UNet."""
+    """The last module of each block that AdaIN acts on, with its depth; empty: it is no published UNet."""
     down = [unet.conv_in]
     for block in unet.down_blocks:
         down += _ends(block)
@@ -237,5 +237,5 @@ def _outputs(unet: Any) -> list[tuple[nn.Module, float]]:
 
 
 def _ends(block: Any) -> list[nn.Module]:
-    """The last part of each layer: its transformer, or else its residual block."""
+    """The last module of each layer of a block: its transformer, or else its residual block."""
     return list(getattr(block, "attentions", None) or block.resnets)

@@ -1,7 +1,7 @@
 """Pictures that images are made to resemble, without a control network (``reference_only``, ``_adain``).
 
-Before each model call the UNet runs on these pictures, noised to the same timestep, and its layers keep what
-they see. In the call, self-attention also attends to what was kept, or its mean and variance replace the
+Before each model call the UNet runs on these pictures, noised to the same timestep, and its layers keep their
+features. In the call, self-attention also attends to what was kept, or its mean and variance replace the
 row's own (AdaIN). Source: sd-webui-controlnet's attention injection.
 """
 
@@ -35,19 +35,19 @@ class RowReference:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReferenceRows:
-    """The first pictures of a call's rows, or the second ones, ..., each row once.
+    """The first references of a call's rows, or the second ones, ..., each row once.
 
-    The UNet sees them for these rows alone, unless `is_whole`: then for all R rows of the call.
+    The UNet runs on them for these rows alone or, if `is_whole`, for all R rows of the call.
     """
 
     members: tuple[RowReference, ...]
     #: the members' places in the call [n]; as numbers, too
     rows: Tensor
     places: tuple[int, ...]
-    #: [n, C, h, w], or [R, C, h, w] with what has no meaning for the others
+    #: [n, C, h, w], or [R, C, h, w] with zeros for the other rows
     origins: Tensor
     noises: Tensor
-    #: the contexts that the UNet sees with them
+    #: the text contexts that the UNet gets with them
     runs: tuple[Run, ...]
     is_whole: bool
 
@@ -60,7 +60,12 @@ class ReferenceRows:
         *,
         whole: bool,
     ) -> tuple[Self, ...]:
-        """Those of a call whose rows have these references and contexts, in `runs`."""
+        """Groups the references of a call's rows.
+
+        Args:
+            contexts: the text context of each row; `runs` are those of all rows.
+            whole: see `is_whole`.
+        """
         most = max((len(references) for references in rows), default=0)
         found = []
         for number in range(most):
@@ -98,7 +103,7 @@ class ReferenceRows:
         )
 
     def noised(self, sigmas: Tensor, t: Tensor) -> Tensor:
-        """The pictures as the UNet sees them, [n, C, h, w] or of all rows.
+        """The pictures with noise, as the UNet gets them: [n, C, h, w] or, if `is_whole`, [R, C, h, w].
 
         Args:
             sigmas: [N] of the model's whole timesteps.
@@ -112,7 +117,7 @@ class ReferenceRows:
         return tensor if self.is_whole else tensor.index_select(0, self.rows)
 
     def position(self, place: int) -> int:
-        """Where a row of the call lies in what the UNet is given of these."""
+        """The position of a row of the call in the UNet's input for these references."""
         return place if self.is_whole else self.places.index(place)
 
 

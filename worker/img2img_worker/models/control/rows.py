@@ -14,7 +14,7 @@ from img2img_worker.models.transfer import to_device
 
 
 class Region:
-    """The mask of where a network acts: uint8 [H, W] of any size, 255 where it does.
+    """The mask of where a control network or image prompt acts: uint8 [H, W] of any size, 255 where it does.
 
     It is scaled on the CPU, once per size: it may be much larger than the render.
     """
@@ -62,9 +62,12 @@ class ControlRows:
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[RowControl]], contexts: Sequence[Tensor]) -> tuple[Self, ...]:
-        """Those of a call whose rows have these controls and contexts.
+        """Groups the controls of a call's rows by network.
 
-        A network that a row has twice has two entries. Their order does not depend on a row's neighbours.
+        A network that a row has twice is in two groups. Their order does not depend on a row's neighbours.
+
+        Args:
+            contexts: the text context of each row.
         """
         entries: dict[tuple[str, int], list[tuple[int, RowControl]]] = {}
         for place, controls in enumerate(rows):
@@ -140,7 +143,7 @@ def unet_arguments(
             "down_block_additional_residuals": tuple(kept[:-1]),
             "mid_block_additional_residual": kept[-1],
         }
-    if down:  # a list, of which the UNet takes one after the other
+    if down:  # a list, from which the UNet pops one after the other
         arguments["down_intrablock_additional_residuals"] = down
     return arguments
 

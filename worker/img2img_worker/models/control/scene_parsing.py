@@ -1,4 +1,4 @@
-"""What is where in a picture, in the colours of ADE20K's classes (Zhou et al. 2017)."""
+"""Semantic segmentation of a picture, in the colours of ADE20K's classes (Zhou et al. 2017)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,13 +27,13 @@ PALETTE = np.frombuffer(_COLOURS, np.uint8).reshape(-1, 3)
 
 
 def parse_scene(networks: Sequence[Any], picture: Pixels, _numbers: tuple[float, float]) -> Pixels:
-    """Of [H, W, 3] the colour of each pixel's likeliest class [H, W, 3].
+    """The colour of each pixel's likeliest class [H, W, 3], of a picture [H, W, 3].
 
     Args:
         networks: a processor and a network for semantic segmentation.
 
     Raises:
-        Refused: the network knows other classes.
+        Refused: the network's number of classes is another one.
     """
     ((processor, network),) = networks
     known = network.config.num_labels

@@ -1,4 +1,4 @@
-"""Which way surfaces face: the network of Bae et al. 2021 on an EfficientNet (Tan and Le 2019).
+"""Surface normals, by the network of Bae et al. 2021 on an EfficientNet (Tan and Le 2019).
 
 Both are built in the sizes that the weights have.
 """
@@ -12,18 +12,18 @@ from img2img_worker.models.control.drawing_networks import Weights
 
 #: of the EfficientNet's stages
 _STRIDES = (1, 2, 2, 2, 1, 2, 1)
-#: the stages that are looked at, coarsest first
-_LOOKED_AT = (4, 2, 1, 0)
-#: as TensorFlow, from which the EfficientNet's weights are, has it
+#: the stages whose features are used, coarsest first
+_USED_STAGES = (4, 2, 1, 0)
+#: as in TensorFlow, where the EfficientNet's weights come from
 _EPSILON = 1e-3
-#: of ImageNet, by which colours are scaled
+#: of ImageNet's colours, by which the input is normalized
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-#: by how much, at least, a direction is trusted
+#: least confidence of a direction
 _LEAST_TRUST = 0.01
 
 
 class SurfaceNormals(nn.Module):
-    """Of a picture [1, 3, H, W] from 0 to 1, x, y and z of surfaces' normals [1, 3, H, W], from -1 to 1."""
+    """x, y and z of the surface normals [1, 3, H, W], from -1 to 1, of a picture [1, 3, H, W] from 0 to 1."""
 
     def __init__(self, weights: Weights) -> None:
         super().__init__()
@@ -51,28 +51,30 @@ class _Encoder(nn.Module):
         ]
         self.blocks = nn.Sequential(*(nn.Sequential(*blocks) for blocks in stages))
         self.conv_head = _conv(weights, "conv_head")
-        #: stands in the file, behind all that is looked at
+        #: in the file, but behind all features that are used
         self.bn2 = _norm(weights, "bn2")
 
     def forward(self, picture: Tensor) -> list[Tensor]:
-        """The coarsest features, and those of the stages that are looked at."""
+        """The coarsest features, and those of `_USED_STAGES`."""
         x, found = F.silu(self.bn1(self.conv_stem(picture))), []
         for stage in self.blocks:
             x = stage(x)
             found.append(x)
-        return [self.conv_head(x), *(found[stage] for stage in _LOOKED_AT)]
+        return [self.conv_head(x), *(found[stage] for stage in _USED_STAGES)]
 
 
 class _Block(nn.Module):
-    """MobileNet's, with a gate for each channel (Hu et al. 2018); those of the first stage widen nothing."""
+    """MobileNet's block with squeeze-and-excitation (Hu et al. 2018); the first stage's do not widen."""
 
     def __init__(self, weights: Weights, stride: int) -> None:
         super().__init__()
         widens = "conv_pwl.weight" in weights
         self._names = ("conv_pw", "conv_dw", "conv_pwl") if widens else ("conv_dw", "conv_pw")
         for number, name in enumerate(self._names, 1):
-            is_deep = name == "conv_dw"
-            self.add_module(name, _conv(weights, name, stride=stride if is_deep else 1, is_deep=is_deep))
+            is_depthwise = name == "conv_dw"
+            self.add_module(
+                name, _conv(weights, name, stride=stride if is_depthwise else 1, is_depthwise=is_depthwise)
+            )
             self.add_module(f"bn{number}", _norm(weights, f"bn{number}"))
         self.se = _Gate(_within(weights, "se."))
         ends = [weights[f"{name}.weight"].shape for name in (self._names[0], self._names[-1])]
@@ -99,7 +101,7 @@ class _Gate(nn.Module):
 
 
 class _SameConv(nn.Conv2d):
-    """A convolution that is filled up as TensorFlow does it: rather behind than before."""
+    """A convolution with TensorFlow's "same" padding: what is odd goes to the right and to the bottom."""
 
     def forward(self, x: Tensor) -> Tensor:
         (side, _), (stride, _) = self.kernel_size, self.stride
@@ -114,7 +116,7 @@ class _Decoder(nn.Module):
     def __init__(self, weights: Weights) -> None:
         super().__init__()
         self.conv2 = _conv(weights, "conv2")
-        for number in range(1, len(_LOOKED_AT) + 1):
+        for number in range(1, len(_USED_STAGES) + 1):
             self.add_module(f"up{number}", _Enlarged(_within(weights, f"up{number}.")))
         self.out_conv_res8 = nn.Conv2d(*_channels(weights["out_conv_res8.weight"]), 3, padding=1)
         for scale in _FINER:
@@ -149,7 +151,7 @@ class _Enlarged(nn.Module):
         return found
 
 
-#: parts of the picture's sides at which pixels are told one by one
+#: denominators of the sizes (a fourth, a half, the whole) at which normals are refined pixel by pixel
 _FINER = (4, 2, 1)
 
 
@@ -162,7 +164,7 @@ def _per_pixel(weights: Weights) -> nn.Sequential:
 
 
 def _directions(found: Tensor) -> Tensor:
-    """Of length 1, with how far each is to be trusted."""
+    """Directions of length 1, and the confidence of each."""
     normal, trust = found[:, :3], found[:, 3:]
     length = normal.pow(2).sum(dim=1, keepdim=True).sqrt() + 1e-10
     return torch.cat([normal / length, F.elu(trust) + 1 + _LEAST_TRUST], dim=1)
@@ -180,10 +182,10 @@ def _channels(weight: Tensor) -> tuple[int, int]:
     return weight.shape[1], weight.shape[0]
 
 
-def _conv(weights: Weights, name: str, *, stride: int = 1, is_deep: bool = False) -> nn.Conv2d:
+def _conv(weights: Weights, name: str, *, stride: int = 1, is_depthwise: bool = False) -> nn.Conv2d:
     weight = weights[f"{name}.weight"]
     before, channels = _channels(weight)
-    groups = channels if is_deep else 1
+    groups = channels if is_depthwise else 1
     has_bias = f"{name}.bias" in weights
     return _SameConv(before * groups, channels, weight.shape[-1], stride, groups=groups, bias=has_bias)
 

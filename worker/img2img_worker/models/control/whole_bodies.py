@@ -1,6 +1,6 @@
 """Poses by DWPose (Yang et al. 2023) and RTMPose (Jiang et al. 2023): each body in a box that YOLOX finds.
 
-Numbers are those of sd-webui-controlnet, which runs the same files by the same means.
+Constants are those of sd-webui-controlnet, which runs the same files with OpenCV, too.
 """
 
 from collections.abc import Sequence
@@ -14,28 +14,28 @@ from img2img_worker.models.control.yolox import boxes_of
 from img2img_worker.pictures.control.poses import Person, Pixels, Point, Points, Poses
 
 Values = NDArray[np.floating]
-#: (width, height) that networks see
+#: (width, height) of the networks' inputs
 _PERSON, _ANIMAL = (288, 384), (256, 256)
-#: COCO's classes: persons; from birds to giraffes
+#: numbers of COCO's classes: persons; birds to giraffes
 _PEOPLE, _ANIMALS = (0,), tuple(range(14, 24))
 #: by which a box is widened
 _MARGIN = 1.25
-#: of ImageNet, by which colours are scaled
+#: of ImageNet's colours, by which the input is normalized
 _MEAN, _DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-#: places of the networks' answer to a pixel
+#: positions in the networks' output per pixel of their input
 _PER_PIXEL = 2.0
-#: score from which on a point is seen
+#: least score of a point that is seen
 _SEEN = 0.3
 #: COCO's parts of a body in OpenPose's order; the neck, which is second there, is between COCO's shoulders
 _ORDER = (0, None, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
 _SHOULDERS = (5, 6)
-#: of the 133 points: those of the face and of the hands
+#: the face and the hands among the 133 points
 _FACE, _LEFT, _RIGHT = slice(23, 91), slice(91, 112), slice(112, 133)
 _EYES = (14, 15)
 
 
 def find_people(networks: Sequence[Any], picture: Pixels, _numbers: tuple[float, float]) -> Poses:
-    """All in [H, W, 3] with hands and faces, in pixels.
+    """All people in a picture [H, W, 3] with hands and faces; coordinates are pixels.
 
     Args:
         networks: YOLOX, and a pose network of 133 points.
@@ -43,7 +43,7 @@ def find_people(networks: Sequence[Any], picture: Pixels, _numbers: tuple[float,
     detector, network = networks
     height, width = picture.shape[:2]
     boxes = boxes_of(detector, picture, _PEOPLE)
-    if boxes is None:  # nothing of any class; without a person it looks at the whole picture
+    if boxes is None:  # no box of any class; boxes but no person: the whole picture is searched for one
         return Poses(width=width, height=height)
     boxes = boxes if len(boxes) else np.array([[0, 0, width, height]])
     people = [_person(*_points(network, picture, box, _PERSON)) for box in boxes]
@@ -51,7 +51,7 @@ def find_people(networks: Sequence[Any], picture: Pixels, _numbers: tuple[float,
 
 
 def find_animals(networks: Sequence[Any], picture: Pixels, _numbers: tuple[float, float]) -> Poses:
-    """All in [H, W, 3], in pixels.
+    """All animals in a picture [H, W, 3]; coordinates are pixels.
 
     Args:
         networks: YOLOX, and a pose network of AP-10K's 17 points.
@@ -65,12 +65,12 @@ def find_animals(networks: Sequence[Any], picture: Pixels, _numbers: tuple[float
 
 
 def _points(network: Any, picture: Pixels, box: Values, size: tuple[int, int]) -> tuple[Values, Values]:
-    """Places [n, 2] in a box and how sure each is [n]."""
+    """The points [n, 2] of the body in a box, in pixels of the picture, and their scores [n]."""
     centre = (box[:2] + box[2:]) * 0.5
     across, down = (box[2:] - box[:2]) * _MARGIN
     aspect = size[0] / size[1]
     scale = np.array((across, across / aspect) if across > down * aspect else (down * aspect, down))
-    # half of the width to the top of the middle, and as far to its left, on both sides
+    # three points fix the transform: the middle, half the width above it, and as far to the left of that
     corners = centre + np.array([(0, 0), (0, -0.5 * scale[0]), (-0.5 * scale[0], -0.5 * scale[0])])
     middle = np.array(size) * 0.5
     targets = middle + np.array([(0, 0), (0, -middle[0]), (-middle[0], -middle[0])])
@@ -95,7 +95,7 @@ def _person(places: Values, scores: Values) -> Person:
         body=body,
         left_hand=_any(seen[_LEFT]),
         right_hand=_any(seen[_RIGHT]),
-        # OpenPose's has the middles of the eyes beside the other 68 points
+        # OpenPose's faces have the 68 points and the middles of the eyes
         face=None if face is None else [*face, *(body[eye] for eye in _EYES)],
     )
 

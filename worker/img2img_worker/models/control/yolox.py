@@ -1,4 +1,4 @@
-"""Where people and things are: boxes by YOLOX (Ge et al. 2021), as sd-webui-controlnet reads them."""
+"""Bounding boxes of people and things by YOLOX (Ge et al. 2021), as sd-webui-controlnet reads them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.floating]
 
-#: side that the network sees, and the grey around a picture of another shape
+#: side of the network's input, and the grey that pads a picture to a square
 _SIDE, _GREY = 640, 114
-#: pixels to a cell of each of its grids
+#: pixels per cell of each of its grids
 _STRIDES = (8, 16, 32)
-#: score from which on a box competes with others of its class, share by which it covers one to be left out,
-#: and score above which it counts
+#: score above which a box takes part in non-maximum suppression, overlap (IoU) above which the lower one is
+#: dropped, and score above which a box is returned
 _COMPETES, _SAME, _COUNTS = 0.1, 0.45, 0.3
 
 
 def boxes_of(network: Any, picture: Pixels, classes: Sequence[int]) -> Values | None:
-    """Left, upper, right and lower edges [n, 4] of what is of some classes; None: nothing is found at all.
+    """Boxes [n, 4] of some classes (left, top, right, bottom); None: there is no box of any class at all.
 
     Args:
         network: as OpenCV reads it.
@@ -46,7 +46,7 @@ def boxes_of(network: Any, picture: Pixels, classes: Sequence[int]) -> Values | 
 
 
 def _read(answer: Values) -> tuple[Values, Values]:
-    """Boxes [n, 4] and scores [n, classes] of what a network says of each of its cells."""
+    """Boxes [n, 4] and scores [n, classes] from the network's output, one for each cell."""
     grids, strides = [], []
     for stride in _STRIDES:
         count = _SIDE // stride
@@ -60,7 +60,7 @@ def _read(answer: Values) -> tuple[Values, Values]:
 
 
 def _best(boxes: Values, scores: Values) -> NDArray[np.intp]:
-    """The numbers of those that compete and none that is better covers, best first."""
+    """Non-maximum suppression: the numbers of the boxes that remain, best first."""
     left, top, right, bottom = boxes.T
     areas = (right - left + 1) * (bottom - top + 1)
     competing = np.flatnonzero(scores > _COMPETES)
