@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-#: stands between the chunks that the word BREAK parts
+#: the piece that stands for the word BREAK, which begins a new chunk
 BREAK = ("BREAK", -1.0)
 
 _TOKEN = re.compile(r"\\[()\[\]\\]?|[(\[]|:\s*([+-]?[.\d]+)\s*\)|[)\]]|[^\\()\[\]:]+|:")
@@ -13,12 +13,12 @@ _ROUND, _SQUARE = 1.1, 1 / 1.1
 
 
 def pieces_of(text: str, emphasis: str) -> list[tuple[str, float]]:
-    """The pieces of a text with their weights, by A1111's ways of emphasis: to "None" all is one text."""
+    """The pieces of a text with their weights; with A1111's `emphasis` "None" the whole text is one piece."""
     return [(text, 1.0)] if emphasis == "None" else parse_attention(text)
 
 
 def old_weight(token: str) -> float:
-    """By how much a token of CLIP's vocabulary changes the weight of what follows: as its brackets say."""
+    """The factor by which a token's brackets change the weight of all that follow (A1111's old emphasis)."""
     weight = 1.0
     for character in token:
         if character in "(]":
@@ -37,7 +37,7 @@ def parse_attention(text: str) -> list[tuple[str, float]]:
     least one piece, and nothing raises.
     """
     pieces: list[str] = []
-    weights = np.ones(2 * len(text) + 1)  # an array, because brackets open to the end weigh all that follows
+    weights = np.ones(2 * len(text) + 1)  # an array: each bracket that stays open multiplies all that follow
     opened: dict[str, list[int]] = {"(": [], "[": []}
 
     def multiply(start: int, factor: float) -> None:
@@ -70,7 +70,7 @@ def parse_attention(text: str) -> list[tuple[str, float]]:
 
 
 def _number(text: str | None) -> float | None:
-    """A weight; None for what is no finite number ("1.2.3", where A1111 fails): that stays text."""
+    """A weight; None: it is no finite number ("1.2.3", where A1111 fails), and stays text."""
     try:
         return float(text) if text and math.isfinite(float(text)) else None
     except ValueError:
@@ -78,7 +78,7 @@ def _number(text: str | None) -> float | None:
 
 
 def _split_at_breaks(text: str) -> list[str]:
-    """What stands between BREAKs, without the spaces beside them."""
+    """The text between BREAKs, without the spaces beside them."""
     first, *rest = re.split(r"\bBREAK\b", text)
     if not rest:
         return [first]

@@ -1,4 +1,4 @@
-"""A text's tokens in chunks of 75: where they are cut, and how much each is emphasised."""
+"""Cuts a text's tokens into chunks of 75, and gives each its weight."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -9,22 +9,22 @@ from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.textual_inversion import Inversion, TextualInversions
 from img2img_worker.models.prompts.tokenizer import ClipTokenizer
 
-#: tokens of a prompt in one chunk; start and end make it 77, all that CLIP sees at once
+#: tokens of a prompt in one chunk; with start and end 77, the length of CLIP's input
 CHUNK = 75
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """One row for CLIP: 77 tokens, and how much each is emphasised."""
+    """One row for CLIP: 77 tokens and their weights."""
 
     tokens: tuple[int, ...]
     weights: tuple[float, ...]
-    #: textual inversions, and at which of the 77 tokens the vectors of each begin
+    #: textual inversions, each with the number of the token, 0 to 76, at which its vectors begin
     inserted: tuple[tuple[int, Inversion], ...] = ()
 
     @property
     def content(self) -> Hashable:
-        """What CLIP sees of it."""
+        """What CLIP's output for it depends on: all but the weights."""
         return self.tokens, self.inserted
 
 
@@ -34,18 +34,18 @@ class Chunker:
 
     #: its padding token fills the chunks
     tokenizer: ClipTokenizer
-    #: what texts may name
+    #: the textual inversions that texts may name
     inversions: TextualInversions = field(default_factory=TextualInversions)
-    #: whether the text model is SD 1.x's, the only one with which A1111's first way of emphasis works
+    #: whether the text model is SD 1.x's, the only one with which A1111's old emphasis works
     may_be_old: bool = True
 
     def chunks(self, text: str, options: PromptOptions = DEFAULTS) -> list[Chunk]:
-        """A text's tokens with their weights, cut at 75, at the last near comma, and at BREAK.
+        """A text's tokens with their weights: cut at BREAK, and at 75 tokens or at a comma shortly before.
 
-        In the old way there is one chunk, and what does not fit into it is lost.
+        With A1111's old emphasis there is one chunk, and what does not fit into it is lost.
 
         Raises:
-            Refused: the old way, of another text model than SD 1.x has; A1111 fails there.
+            Refused: old emphasis with a text model other than SD 1.x's; A1111 fails there.
         """
         if not options.use_old_emphasis_implementation:
             return self._cut(text, options)
@@ -75,7 +75,7 @@ class Chunker:
         return writer.finish()
 
     def _old(self, text: str, options: PromptOptions) -> Chunk:
-        """A1111's first way: every token with brackets in it changes the weight of all that follow."""
+        """A1111's old emphasis: every token with brackets in it changes the weight of all that follow."""
         ids = self.tokenize(text)
         tokens: list[int] = []
         weights: list[float] = []
@@ -95,7 +95,7 @@ class Chunker:
                 tokens += [0] * found[0].length
                 weights += [weight] * found[0].length
             position += found[1] if found else 1
-        inserted = [each for each in inserted if each[0] <= CHUNK]  # one there takes the end's place
+        inserted = [each for each in inserted if each[0] <= CHUNK]  # at CHUNK, it replaces the end token
         return self.chunk(tokens[:CHUNK], weights[:CHUNK], inserted)
 
     def tokenize(self, text: str) -> list[int]:
@@ -108,15 +108,15 @@ class Chunker:
         weights: Sequence[float] = (),
         inserted: Sequence[tuple[int, Inversion]] = (),
     ) -> Chunk:
-        """Up to 75 tokens, filled up to a whole chunk.
+        """A chunk of up to 75 tokens and padding.
 
         Args:
-            inserted: textual inversions, and at which of `tokens` the vectors of each begin.
+            inserted: textual inversions, each with the number of the token at which its vectors begin.
         """
         start, end, pad = self.tokenizer.start, self.tokenizer.end, self.tokenizer.pad
         free = CHUNK - len(tokens)
         row = [start, *tokens, *[end] * (free + 1)]
-        if pad != end:  # OpenCLIP: all behind the first end, were it written in the prompt
+        if pad != end:  # OpenCLIP: pads all after the first end, even one that the prompt itself contains
             first = row.index(end) + 1
             row[first:] = [pad] * (len(row) - first)
         return Chunk(
@@ -127,11 +127,11 @@ class Chunker:
 
 
 class _Writer:
-    """The chunk that is being filled, and those that are full."""
+    """Fills chunks one after the other."""
 
     def __init__(self, chunker: Chunker, backtrack: int) -> None:
         self._chunker = chunker
-        #: tokens from a chunk's end in which a comma is near enough to cut there
+        #: how many tokens before a chunk's end a comma may be for the cut to be there
         self._backtrack = backtrack
         self._comma = chunker.tokenizer.id_of(",</w>")
         self._done: list[Chunk] = []
@@ -141,7 +141,7 @@ class _Writer:
         self._last_comma = -1
 
     def make_room(self, token: int) -> None:
-        """Ends a chunk that is full before `token` comes: at its last near comma, or where it is."""
+        """Close a full chunk before `token` is added: after its last comma, if it is near, or at its end."""
         if token == self._comma:
             self._last_comma = len(self._tokens)
         elif self._backtrack and len(self._tokens) == CHUNK and self._last_comma >= CHUNK - self._backtrack:
@@ -154,7 +154,7 @@ class _Writer:
         self._weights.append(weight)
 
     def insert(self, inversion: Inversion, weight: float) -> None:
-        """An inversion's vectors stay together: in the next chunk, where they do not fit into this one."""
+        """Add an inversion's vectors, all of them to the next chunk if they do not fit into this one."""
         if len(self._tokens) + inversion.length > CHUNK:
             self.close()
         self._inserted.append((len(self._tokens), inversion))
@@ -162,9 +162,9 @@ class _Writer:
         self._weights += [weight] * inversion.length
 
     def close(self, length: int | None = None) -> None:
-        """A chunk of the first `length` tokens, or of all; the others begin the next.
+        """End the chunk after `length` tokens, or after all; the others begin the next.
 
-        As in A1111, an inversion's vectors do not move with their tokens: they stand in this one's padding.
+        As in A1111, the vectors of an inversion among those stay behind, in this chunk's padding.
         """
         length = len(self._tokens) if length is None else length
         self._done.append(self._chunker.chunk(self._tokens[:length], self._weights[:length], self._inserted))

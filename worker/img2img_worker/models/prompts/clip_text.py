@@ -1,7 +1,7 @@
-"""CLIP's text transformer (Radford et al. 2021), as the checkpoints of Stable Diffusion have it.
+"""CLIP's text transformer (Radford et al. 2021), as in the checkpoints of Stable Diffusion.
 
-transformers has it too, and takes longer to import than a checkpoint of SD 1.5 to be read. Names of weights
-and settings are transformers', as in the folders that diffusers saves.
+transformers has it too, but takes longer to import than a checkpoint of SD 1.5 takes to load. The names of
+weights and settings are transformers', as in the folders that diffusers saves.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,24 +34,24 @@ class ClipTextConfig:
     hidden_act: str = "quick_gelu"
     layer_norm_eps: float = 1e-5
     projection_dim: int = 512
-    #: where the state is pooled; 2, as older files have it, stands for the highest token
+    #: the token at which the state is pooled; 2, in older files, stands for the token with the highest id
     eos_token_id: int = 49_407
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:
-        """Of all that a ``config.json`` says."""
+        """The settings among all those of a ``config.json``."""
         return cls(**{each.name: config[each.name] for each in fields(cls) if each.name in config})
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextStates:
-    """What the network makes of `B` rows of `n` tokens."""
+    """The network's output for `B` rows of `n` tokens."""
 
     #: [B, n, d] before the first layer, and after each
     hidden: tuple[Tensor, ...]
-    #: [B, d], the last state where the text ends, behind the final norm
+    #: [B, d], the last state at the end token, after the final norm
     pooled: Tensor
-    #: [B, p] of it; None: the network has no projection
+    #: [B, p], the projection of `pooled`; None: the network has none
     projected: Tensor | None
 
 
@@ -62,7 +62,7 @@ class ClipText(nn.Module):
         projects: whether its pooled state goes through a projection.
 
     Raises:
-        ValueError: a configuration that is none of CLIP's.
+        ValueError: CLIP has no such configuration.
     """
 
     def __init__(self, config: ClipTextConfig, *, projects: bool) -> None:
@@ -89,7 +89,7 @@ class ClipText(nn.Module):
         """The states of tokens [B, n].
 
         Args:
-            insert: writes vectors of its own into the tokens' embeddings [B, n, d].
+            insert: writes vectors of textual inversions into the tokens' embeddings [B, n, d].
         """
         embedded = self.token_embedding(tokens)
         if insert is not None:

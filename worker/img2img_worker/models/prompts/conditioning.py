@@ -1,9 +1,9 @@
-"""What a prompt says: A1111's syntax, read without a model.
+"""Reads A1111's prompt syntax, without a model.
 
-Order of reading, as in A1111 1.10: comments go; ``<lora:...>`` is taken out and ``AND`` splits into
+The order is that of A1111 1.10: comments are removed; ``<lora:...>`` is taken out and ``AND`` splits into
 weighted prompts (positive prompt only); each prompt becomes a schedule of texts over the steps; each text's
-emphasis is read when it is encoded. Nothing malformed raises: what A1111 cannot parse is plain text. Tags
-that ask for what is not known here are refused.
+emphasis is read when it is encoded. Malformed syntax raises nothing: what A1111 cannot parse is plain text.
+Tags with unknown options are refused.
 """
 
 import math
@@ -22,10 +22,10 @@ from img2img_worker.models.prompts.editing import Entry, schedule
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """One prompt's texts over the model calls of a run; encoded together, since they share a mean."""
+    """One prompt's texts over the model calls of a run; encoded together, as emphasis restores their mean."""
 
     entries: tuple[Entry, ...]
-    #: how strongly this prompt pulls, where ``AND`` joins several
+    #: of this prompt among those that ``AND`` joins
     weight: float = 1.0
 
     @property
@@ -82,18 +82,18 @@ class Conditioning:
 def conditioning(
     prompt: str, negative_prompt: str, params: Params, *, earlier_calls: int = 0
 ) -> Conditioning:
-    """What the prompts of one image ask for.
+    """The conditioning that an image's prompts ask for.
 
-    It is edited on the clock of the job's steps, not of those that the strength leaves over, as in A1111.
+    As in A1111, edits count the job's steps, not those that are left after the denoising strength.
 
     Args:
-        earlier_calls: of a pass before this one, after which the clock goes on; with `use_old_scheduling` it
-            begins anew, and has as many.
+        earlier_calls: model calls of a pass before this one, from which the count of steps goes on; with
+            `use_old_scheduling` it starts again, over as many steps as that pass had calls.
 
     Raises:
         Refused: as `take_extra_networks`.
     """
-    steps = max(params.steps, 1)  # a render that only decodes has none
+    steps = max(params.steps, 1)  # a render that only decodes has 0
     total = steps * 2 if SAMPLERS[params.sampler_name].second_order else steps
     if params.use_old_scheduling:
         edited = partial(schedule, steps=earlier_calls or total, old=True)
@@ -112,7 +112,7 @@ def conditioning(
 
 
 def infotext_pairs(prompt: str, negative_prompt: str, params: Params) -> dict[str, object]:
-    """What a picture's text tells of how its prompts were read, by A1111's names and in its order."""
+    """The infotext's entries about how the prompts were read, by A1111's names and in its order."""
     pairs: dict[str, object] = {}
     texts = conditioning(prompt, negative_prompt, params).texts
     if params.use_old_scheduling:

@@ -1,4 +1,4 @@
-"""How long the embeddings of one image's prompts are made."""
+"""Pads the embeddings of an image's prompts to the lengths that A1111 gives them."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,11 +12,11 @@ from img2img_worker.models.prompts.conditioning import Conditioning
 def pad_contexts(
     contexts: Sequence[Tensor], positives: int, params: Params, empty: Tensor | None = None
 ) -> list[Tensor]:
-    """One image's contexts [n, d], as long as A1111 makes them.
+    """One image's contexts [n, d], padded as A1111 does it.
 
-    Prompts joined by ``AND`` are equally long: their last vector is repeated. Positive and negative are not,
-    but with ``pad_cond_uncond``, which appends the empty prompt's embedding to the shorter, and with
-    ``pad_cond_uncond_v0``, which repeats the negative prompt's last vector, or cuts it.
+    Prompts joined by ``AND`` become equally long: their last vector is repeated. Positive and negative
+    prompts only do with ``pad_cond_uncond``, which appends the empty prompt's embedding to the shorter, and
+    with ``pad_cond_uncond_v0``, which repeats the negative prompt's last vector, or cuts it.
 
     Args:
         contexts: of every text, the first `positives` of them positive.
@@ -37,10 +37,10 @@ def pad_contexts(
 def infotext_pairs(
     prompts: Conditioning, params: Params, length: Callable[[Sequence[str]], int]
 ) -> dict[str, object]:
-    """What a picture's text tells of it, by A1111's names.
+    """The infotext's entries about padding, by A1111's names.
 
     Args:
-        length: tokens of the contexts of texts that are encoded together.
+        length: the number of tokens of the contexts of texts that are encoded together.
     """
     if not (params.pad_cond_uncond or params.pad_cond_uncond_v0):
         return {}
@@ -50,6 +50,6 @@ def infotext_pairs(
 
 
 def _extend(context: Tensor, length: int) -> Tensor:
-    """At least so long, by its last vector."""
+    """The context, its last vector repeated up to `length`; a longer one as it is."""
     missing = max(0, length - len(context))
     return torch.cat([context, context[-1:].expand(missing, -1)]) if missing else context

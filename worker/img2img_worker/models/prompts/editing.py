@@ -1,7 +1,7 @@
 """Prompt editing and alternation: ``[from:to:when]``, ``[to:when]``, ``[from::when]`` and ``[a|b]``.
 
-A1111's grammar, by hand: its own parser takes minutes for a long prompt and, where stray brackets stand
-beside an edit, reads them differently from one start of the program to the next.
+A1111's grammar, parsed by hand: A1111's own parser takes minutes for a long prompt, and reads stray brackets
+beside an edit differently from one start of the program to the next.
 """
 
 import re
@@ -30,12 +30,12 @@ _Nodes = list["str | _Edit | _Nodes"]
 def schedule(prompt: str, steps: int, *, old: bool = False, earlier: int = 0) -> tuple[Entry, ...]:
     """A prompt's texts over `steps` steps, as A1111's ``get_learned_conditioning_prompt_schedules`` has them.
 
-    An edit switches after step `when`; with a point in it, `when` is a share of the steps (with `old`, below
-    1). An alternation changes at every step. Malformed brackets are text; nothing raises.
+    An edit switches after step `when`. If `when` has a decimal point (with `old`: if it is below 1), it is a
+    fraction of the steps. An alternation changes at every step. Malformed brackets are text; nothing raises.
 
     Args:
-        earlier: steps of a pass before this one: `when` counts from its first, and shares above 1 are this
-            one's.
+        earlier: steps of the pass before this one: `when` counts from the first of those, and fractions from
+            1 to 2 are this pass's.
 
     >>> schedule("a [red:blue:0.5] ball", 10)
     ((5, 'a red ball'), (10, 'a blue ball'))
@@ -49,7 +49,7 @@ def schedule(prompt: str, steps: int, *, old: bool = False, earlier: int = 0) ->
 
 @dataclass(frozen=True, kw_only=True)
 class _Clock:
-    """What edits go by; see `schedule`."""
+    """Converts the `when` of edits into steps; see `schedule`."""
 
     steps: int
     earlier: int
@@ -77,7 +77,7 @@ def _switches(nodes: _Nodes, clock: _Clock) -> list[int]:
 
 
 def _text_at(nodes: _Nodes, step: int, clock: _Clock) -> str:
-    """The text in force at a step, counted from 1."""
+    """The text that holds at a step, counted from 1."""
     text: list[str] = []
     waiting = nodes[::-1]
     while waiting:
@@ -94,7 +94,7 @@ def _text_at(nodes: _Nodes, step: int, clock: _Clock) -> str:
 
 
 class _Open:
-    """A bracket not closed yet, its content parted by ``:`` and ``|``."""
+    """A bracket not closed yet, and its content, separated by ``:`` and ``|``."""
 
     def __init__(self, bracket: str) -> None:
         self.bracket = bracket
@@ -106,7 +106,7 @@ class _Open:
         self.parts.append([])
 
     def close(self) -> _Nodes | None:
-        """What the bracket and its content stand for, now that it is closed; None: for nothing but text."""
+        """What the closed bracket and its content mean; None: they are plain text."""
         separators = "".join(self.separators)
         if self.bracket == "(":
             return [*self.spelled(), ")"] if separators in ("", ":") else None
@@ -128,11 +128,11 @@ class _Open:
 
 
 def _parse(prompt: str) -> _Nodes | None:
-    """The prompt with its edits found; None for what A1111's grammar does not admit.
+    """The prompt with its edits; None: A1111's grammar does not allow it.
 
-    A bracket is one only where all within is well-formed, so what is out of place turns every bracket open
-    around it into text. A bar is text nowhere: outside of an alternation it spoils the whole prompt, and so
-    does a backslash with nothing to escape.
+    A bracket only counts if all within it is well-formed: anything out of place turns every bracket around
+    it into text. A bar outside of an alternation makes the whole prompt plain text, and so does a backslash
+    with nothing to escape.
     """
     tokens = _TOKEN.findall(prompt)
     if sum(map(len, tokens)) != len(prompt):

@@ -1,4 +1,4 @@
-"""Files of textual inversions, in the layouts that trainers have written: their vectors."""
+"""Reads the vectors in files of textual inversions, in the layouts that trainers write."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,11 +26,11 @@ SHORT = 12
 
 @dataclass(frozen=True, kw_only=True)
 class InversionFile:
-    """What is in one, whichever checkpoint it is for."""
+    """The content of a file, whichever checkpoint it is for."""
 
-    #: its file's, or what a picture says
+    #: the file's, or the name that a picture contains
     name: str
-    #: float32 [n, width] by text encoder ("": of the only one)
+    #: float32 [n, width] by text encoder ("": the only one)
     parts: Mapping[str, Tensor]
     step: int | None
     short_hash: str
@@ -38,10 +38,13 @@ class InversionFile:
 
 @lru_cache(maxsize=4096)
 def read_file(path: Path, _modified: int, _size: int) -> InversionFile | None:
-    """None: a picture that shows something and holds nothing.
+    """The textual inversion in a file; None: it is a picture without one.
+
+    Args:
+        _modified, _size: of the file, so that a changed one is read again.
 
     Raises:
-        ValueError: no textual inversion.
+        ValueError: it is no textual inversion.
         OSError: it cannot be read.
     """
     with reading():
@@ -60,7 +63,7 @@ def read_file(path: Path, _modified: int, _size: int) -> InversionFile | None:
 
 
 def about_file(path: Path) -> tuple[Path, int, int]:
-    """A file's path, time and size.
+    """A file's path, time of modification in nanoseconds, and size in bytes.
 
     Raises:
         OSError: it is not there.
@@ -76,7 +79,7 @@ def _read_data(path: Path) -> Any:
     try:
         if ending == ".safetensors":
             return load_file(path)
-        return load_pickle(path, also=[nn.ParameterDict])  # which is what the oldest trainer saved
+        return load_pickle(path, also=[nn.ParameterDict])  # the oldest trainer saved one
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"not readable ({error})") from None
 

@@ -1,4 +1,4 @@
-"""Textual inversions in pictures, as A1111 makes them to show: in a text chunk, or in the pixels."""
+"""Reads textual inversions from pictures, where A1111 puts them for sharing: a text chunk or the pixels."""
 
 import base64
 import binascii
@@ -14,20 +14,20 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
 
-#: endings of pictures that A1111 looks into
+#: endings of the pictures in which A1111 looks for them
 ENDINGS = (".png", ".webp", ".jxl", ".avif")
-#: what comes before the ending of one that only shows what a file beside it does
+#: before the ending of a picture that is only the preview of a file beside it
 _PREVIEW = ".preview"
 #: text chunk of a PNG that holds base64 of JSON
 _CHUNK = "sd-ti-embedding"
-#: how JSON marks numbers that are a tensor
+#: the key of a tensor's numbers in the JSON
 _TENSOR = "TORCHTENSOR"
-#: pixels of a picture, and bytes of what is in it, beyond which it is none of A1111's
+#: most pixels of a picture, and most bytes of its content
 _LARGEST, _LONGEST = 64_000_000, 64_000_000
 
 
 def read_picture(path: Path) -> dict[str, Any] | None:
-    """What is in a picture, as in a .pt file; None: nothing.
+    """The content of a picture, as of a .pt file; None: it has none.
 
     Raises:
         ValueError: it cannot be read.
@@ -48,7 +48,7 @@ def read_picture(path: Path) -> dict[str, Any] | None:
     try:
         return None if packed is None else _read_json(zlib.decompressobj().decompress(packed, _LONGEST))
     except (zlib.error, ValueError):
-        return None  # two columns of a plain picture that happen to be black
+        return None  # a plain picture, in which two columns happen to be black
 
 
 def _read_json(data: bytes) -> dict[str, Any]:
@@ -66,9 +66,9 @@ def _tensor(read: dict[str, Any]) -> Any:
 
 
 def _packed(pixels: Pixels) -> bytes | None:
-    """The bytes in the low halves of the pixels left and right of the picture proper; None: there are none.
+    """The bytes in the low four bits of the pixels beside the picture proper; None: there are none.
 
-    Black columns part them from it. On the left are the low halves of the bytes, on the right the high ones.
+    Black columns separate them from it. On the left are the low halves of the bytes, on the right the high.
     """
     halves: Pixels = _framed(pixels) & np.uint8(0x0F)
     (black,) = np.where(halves.sum((0, 2)) == 0)
@@ -81,7 +81,7 @@ def _packed(pixels: Pixels) -> bytes | None:
 
 
 def _framed(pixels: Pixels) -> Pixels:
-    """Without rows and columns at the edges in which each pixel has a channel of 0."""
+    """The pixels without the rows and columns at the edges in which every pixel has a channel of 0."""
     mask = np.all(pixels > 0, axis=2)
     (columns,), (rows,) = np.where(np.any(mask, axis=0)), np.where(np.any(mask, axis=1))
     if not len(columns):
@@ -90,7 +90,7 @@ def _framed(pixels: Pixels) -> Pixels:
 
 
 def _clear(block: Pixels) -> Pixels:
-    """With the pattern that A1111 lays over it taken off: a linear congruential generator's low halves."""
+    """The block without the pattern that A1111 lays over it: low bits of a linear congruential generator."""
     values = np.empty(block.size, np.uint8)
     seed = 0
     for place in range(block.size):

@@ -1,4 +1,4 @@
-"""How texts are read and encoded, beside what they say."""
+"""The options of reading and encoding texts."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _OF_FILES = ("bundles", "pinned")
 
 @dataclass(frozen=True, kw_only=True)
 class PromptOptions:
-    """All of a render's parameters that its texts' encoding depends on; what they mean stands in `Params`."""
+    """All parameters of a render that affect how its texts are encoded; `Params` says what they mean."""
 
     clip_skip: int = 1
     sdxl_clip_l_skip: bool = False
@@ -21,12 +21,12 @@ class PromptOptions:
     comma_padding_backtrack: int = 20
     #: LoRAs whose files bring textual inversions, which these texts may name
     bundles: tuple[str, ...] = ()
-    #: which files are meant by the names of these, and of textual inversions
+    #: the files that names of these LoRAs and of textual inversions stand for
     pinned: PinnedFiles = NOTHING_PINNED
 
     @classmethod
     def of(cls, params: Params, bundles: Iterable[str] = (), pinned: PinnedFiles = NOTHING_PINNED) -> Self:
-        """Those of a render, whose LoRAs bring the textual inversions of `bundles`."""
+        """The options of a render; its LoRAs `bundles` bring textual inversions."""
         own = {name: getattr(params, name) for name in cls.__dataclass_fields__ if name not in _OF_FILES}
         return cls(**own, bundles=tuple(bundles), pinned=pinned)
 

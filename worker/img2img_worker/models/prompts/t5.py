@@ -1,4 +1,4 @@
-"""T5's encoder, as SD 3 and Flux use it: a fixed number of tokens, no mask, emphasis where it is wanted."""
+"""T5's encoder, as SD 3 and Flux use it: a fixed number of tokens, no mask, A1111's emphasis if wanted."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,13 +24,13 @@ class T5:
 
     @torch.inference_mode()
     def encode(self, text: str, length: int, *, emphasis: str) -> Tensor:
-        """float32 [length, d]; of a longer text, the end is cut.
+        """A text's embedding, float32 [length, d]; a longer text is cut off.
 
-        The text is read as A1111's SD 3 reads it: brackets and weights taken out, what they enclose
-        tokenized by itself, BREAK left out. Without brackets that is what diffusers reads.
+        The text is read as A1111's SD 3 reads it: brackets and weights are taken out, what they enclose is
+        tokenized by itself, and BREAK is left out. Without brackets that is what diffusers reads.
 
         Args:
-            emphasis: A1111's way of it.
+            emphasis: A1111's option of that name.
 
         Raises:
             Refused: weights beyond what floats hold.

@@ -1,4 +1,4 @@
-"""From texts to embeddings: emphasis, and the layer that ``clip_skip`` names."""
+"""Encodes texts with CLIP, with emphasis and the layer that ``clip_skip`` chooses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,24 +16,24 @@ from img2img_worker.models.prompts.tokenizer import ClipTokenizer
 from img2img_worker.models.steps import Steps, read_flag
 from img2img_worker.models.transfer import to_device
 
-#: chunks of all texts of one schedule together: what a prompt of edits may cost in time and memory; any two
-#: texts that a job can name fit
+#: most chunks of all texts of one schedule together, which limits what a prompt with many edits costs; any
+#: two texts that a job can hold fit
 MOST_CHUNKS = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """A text as the denoiser sees it."""
+    """An encoded text, as the denoiser gets it."""
 
     #: float32 [77 · chunks, d]
     context: Tensor
-    #: the first chunk's projection, float32 [p]; None for a text model that has none
+    #: the first chunk's projection, float32 [p]; None: the text model has none
     pooled: Tensor | None = None
-    #: whether it is a negative prompt, which SDXL's refiner is told another score for
+    #: whether it is a negative prompt, for which SDXL's refiner gets another aesthetic score
     is_negative: bool = False
 
 
-#: of each chunk of some texts, embeddings float32 [B, 77, d] and weights [B, 77]; and the pooled ones [p]
+#: for each chunk of B texts embeddings float32 [B, 77, d] and weights [B, 77]; each text's pooled one [p]
 _Columns = tuple[list[tuple[Tensor, Tensor]], list[Tensor | None]]
 
 
@@ -41,34 +41,34 @@ _Columns = tuple[list[tuple[Tensor, Tensor]], list[Tensor | None]]
 class TextEncoder:
     """A CLIP text model and its tokenizer, used as A1111 uses them.
 
-    SD 1.x: as it is. SD 2.x: ``layer=1``, for its checkpoints end with the layer that is meant, and A1111's
-    ``clip_skip`` does not touch them. SDXL: both encoders with ``layer=2, final_norm=False``.
+    SD 1.x: the defaults. SD 2.x: ``layer=1``, since its checkpoints end with the right layer, and A1111's
+    ``clip_skip`` has no effect on them. SDXL: both encoders with ``layer=2, final_norm=False``.
     """
 
     #: its padding token fills the chunks
     tokenizer: ClipTokenizer
     model: ClipText
-    #: the layer that is taken, counted from the end, whatever `clip_skip` says; None: what it says
+    #: the layer whose output is taken, counted from the end (1: the last); None: `clip_skip` chooses it
     layer: int | None = None
-    #: with ``sdxl_clip_l_skip``, `clip_skip` says it nevertheless
+    #: whether, with ``sdxl_clip_l_skip``, `clip_skip` chooses it in spite of `layer`
     may_skip: bool = False
     #: whether the final layer norm follows
     final_norm: bool = True
-    #: what prompts may name
+    #: the textual inversions that prompts may name
     inversions: TextualInversions = field(default_factory=TextualInversions)
-    #: which of an inversion's vectors are its
+    #: the number of this encoder's vectors in an inversion
     part: int = 0
 
     def encode(self, texts: Sequence[str], options: PromptOptions = DEFAULTS) -> Steps[list[Encoded]]:
-        """The texts of one schedule; the shorter ones are filled up with empty chunks.
+        """Encode the texts of one schedule; shorter ones are padded with empty chunks.
 
         Weights multiply the embeddings, then the mean is restored: over all of `texts`, chunk by chunk, as
-        in A1111, which encodes a prompt's edits as one batch. CLIP itself sees one chunk at a time, in a step
-        of its own, so that a text's bits do not depend on the others.
+        in A1111, which encodes a prompt's edits as one batch. CLIP itself runs on one chunk at a time, in a
+        step of its own, so that a text's bits do not depend on the others.
 
         Raises:
-            Refused: `clip_skip` beyond the model's layers, too many long texts, or weights beyond what floats
-                hold.
+            Refused: `clip_skip` is beyond the model's layers, there are too many long texts, or weights are
+                beyond what floats hold.
             WorkerError: the network's answer is not finite.
         """
         columns, pooled = yield from self.columns(texts, options)
@@ -77,10 +77,10 @@ class TextEncoder:
         return (yield from _join(texts, emphasised, pooled))
 
     def columns(self, texts: Sequence[str], options: PromptOptions = DEFAULTS) -> Steps[_Columns]:
-        """The texts as `encode` sees them, not emphasised yet.
+        """The embeddings and weights of `encode`, before the weights are applied.
 
         Raises:
-            Refused: `clip_skip` beyond the model's layers, too many long texts.
+            Refused: `clip_skip` is beyond the model's layers, or there are too many long texts.
         """
         chunked: list[list[Chunk]] = []
         for text in texts:
@@ -106,12 +106,12 @@ class TextEncoder:
         return columns, [seen[chunks[0].content].pooled for chunks in padded]
 
     def length(self, texts: Sequence[str], options: PromptOptions = DEFAULTS) -> int:
-        """Tokens of each context that `encode` makes of texts; thread-safe, it asks no model."""
+        """Tokens of each context that `encode` makes of texts. Thread-safe: it runs no model."""
         return (CHUNK + 2) * max(len(self.chunks(text, options)) for text in texts)
 
     @torch.inference_mode()
     def pooled(self, text: str, options: PromptOptions = DEFAULTS) -> Tensor:
-        """The first chunk's last state at its end, not projected: float32 [d] (Flux)."""
+        """The first chunk's last state at its end token, not projected: float32 [d] (Flux)."""
         tokens = self.chunks(text, options)[0].tokens
         states: TextStates = self.model(to_device(torch.tensor([tokens]), self.model.device))
         return states.pooled[0].float()
@@ -130,7 +130,7 @@ class TextEncoder:
 
     @torch.inference_mode()
     def _embed(self, chunk: Chunk, options: PromptOptions) -> Encoded:
-        """What CLIP makes of one chunk, without emphasis: context float32 [77, d]."""
+        """CLIP's output for one chunk, without emphasis: context float32 [77, d]."""
         tokens = to_device(torch.tensor([chunk.tokens]), self.model.device)
         states: TextStates = self.model(tokens, partial(self._insert, chunk.inserted))
         skips = self.may_skip and options.sdxl_clip_l_skip
@@ -144,7 +144,7 @@ class TextEncoder:
         return Encoded(context=context[0].float(), pooled=None if pooled is None else pooled[0].float())
 
     def _insert(self, inserted: Sequence[tuple[int, Inversion]], embeddings: Tensor) -> None:
-        """Put those of textual inversions in their places among token embeddings [1, 77, d]."""
+        """Write the vectors of textual inversions into token embeddings [1, 77, d]."""
         for place, inversion in inserted:
             vectors = inversion.vectors[self.part][: embeddings.shape[1] - place]
             embeddings[0, place : place + len(vectors)] = vectors.to(embeddings)
@@ -157,10 +157,11 @@ def encode(
     options: PromptOptions = DEFAULTS,
     negative: bool = False,
 ) -> Steps[list[Encoded]]:
-    """A schedule's texts by all of a family's encoders: contexts side by side, pooled by the last.
+    """Encode a schedule's texts with all of a family's encoders: contexts concatenated, pooled by the last.
 
     Args:
-        negative: SDXL (whose text models project) sees zeros for a negative prompt that is empty throughout.
+        negative: whether this is a negative prompt; SDXL, whose text models project, gets zeros if all of its
+            texts are empty.
 
     Raises:
         Refused: as `TextEncoder.encode`.
@@ -184,9 +185,9 @@ def encode(
 def encode_side_by_side(
     encoders: Sequence[TextEncoder], texts: Sequence[str], options: PromptOptions = DEFAULTS
 ) -> Steps[list[Encoded]]:
-    """A schedule's texts as SD 3 sees them: contexts side by side, and so the pooled embeddings.
+    """Encode a schedule's texts for SD 3: contexts concatenated, and pooled embeddings, too.
 
-    Emphasis keeps the mean of both encoders together (A1111's SD 3 holds them as one text model).
+    Emphasis restores the mean over both encoders together: in A1111's SD 3 they are one text model.
 
     Raises:
         Refused: as `TextEncoder.encode`.
@@ -207,10 +208,12 @@ def encode_side_by_side(
 
 
 def check_finite(contexts: Sequence[Tensor]) -> Steps[None]:
-    """Nothing, for what a text encoder answers.
+    """
+    Args:
+        contexts: a text encoder's outputs, before emphasis.
 
     Raises:
-        WorkerError: it is not finite, whatever the weights of the text.
+        WorkerError: one of them is not finite.
     """
     if not (yield from read_flag(torch.stack([context.isfinite().all() for context in contexts]).all())):
         raise WorkerError(
@@ -220,14 +223,14 @@ def check_finite(contexts: Sequence[Tensor]) -> Steps[None]:
 
 
 def emphasise(context: Tensor, weights: Tensor, emphasis: str = "Original") -> Tensor:
-    """Embeddings [B, n, d] times weights [B, n], by A1111's ways of emphasis: "Original" keeps their mean."""
+    """Embeddings [B, n, d] times weights [B, n]; A1111's `emphasis` "Original" also restores their mean."""
     if emphasis == "Ignore" or bool((weights == 1).all()):
         return context
     weighted = context * to_device(weights, context.device)[..., None]
     if emphasis == "No norm":
         return weighted
     mean = weighted.mean()
-    return weighted * torch.where(mean == 0, 1, context.mean() / mean)  # 0: an untrained norm has no mean
+    return weighted * torch.where(mean == 0, 1, context.mean() / mean)  # 0: behind an untrained norm
 
 
 def _join(

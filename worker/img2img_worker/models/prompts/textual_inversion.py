@@ -1,4 +1,4 @@
-"""Textual inversions: words whose embeddings lie in files, found in prompts as A1111 finds them."""
+"""Textual inversions: words whose embeddings come from files, found in prompts as A1111 finds them."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -24,9 +24,9 @@ from img2img_worker.models.prompts.inversion_file import (
     read_file,
 )
 
-#: A1111's folder of them: below its models where all lie in one folder, beside them in its own tree
+#: the folder for them: in a folder of models or, in an A1111 tree, beside it
 FOLDER = "embeddings"
-#: how many sets of LoRAs' textual inversions are remembered
+#: how many combinations of LoRAs' textual inversions are cached
 _BUNDLES = 64
 
 
@@ -42,24 +42,24 @@ class Inversion:
 
     @property
     def length(self) -> int:
-        """Tokens that it takes the place of."""
+        """Number of tokens that it takes the place of."""
         return len(self.vectors[0])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inversions:
-    """The files of a moment."""
+    """The textual inversions that are known at one moment."""
 
     loaded: Mapping[str, Inversion] = field(default_factory=dict)
-    #: name to the reason why the checkpoint has no use for it
+    #: from a name to the reason why the checkpoint cannot use it
     skipped: Mapping[str, str] = field(default_factory=dict)
-    #: first token of a name to the whole names that begin with it, the longest first
+    #: from the first token of a name to the tokens of all names that begin with it, the longest first
     by_token: Mapping[int, Sequence[tuple[list[int], Inversion]]] = field(default_factory=dict)
-    #: what was read: equal where the files are the same
+    #: identifies the files' contents: equal if these are
     key: Hashable = ()
 
     def at(self, tokens: Sequence[int], position: int) -> tuple[Inversion, int] | None:
-        """The one whose name's tokens begin there, and how many those are."""
+        """The inversion whose name begins at `position`, and the number of tokens of its name."""
         for name, inversion in self.by_token.get(tokens[position], ()):
             if list(tokens[position : position + len(name)]) == name:
                 return inversion, len(name)
@@ -67,12 +67,12 @@ class Inversions:
 
 
 class TextualInversions:
-    """Those in some folders that fit a checkpoint, read when prompts are, and again when files have changed.
+    """Those in some folders that fit a checkpoint; read with the first prompt, and again if files change.
 
     Args:
-        tokenize: a name's tokens, as a prompt's.
-        widths: dimensions of a token, of each text encoder.
-        bundled: what comes with a LoRA of that name, and what is another where its file is.
+        tokenize: gives a name's tokens, as a prompt would have them.
+        widths: dimensions of an embedding, for each text encoder.
+        bundled: for a LoRA's name, a key that changes with its file, and the inversions in that by name.
     """
 
     def __init__(
@@ -87,18 +87,18 @@ class TextualInversions:
         self._tokenize = tokenize
         self._widths = tuple(widths)
         self._found = Inversions()
-        #: by what it was put together from
+        #: by what they are combined from
         self._with_bundles: OrderedDict[Hashable, Inversions] = OrderedDict()
 
     def current(self, bundles: Sequence[str] = (), pinned: PinnedFiles = NOTHING_PINNED) -> Inversions:
-        """The files as they are now, and what comes with LoRAs: of one name, the file.
+        """The inversions in files as they are now, and those in LoRAs; a file's name goes before a LoRA's.
 
         Args:
             bundles: the LoRAs' names.
-            pinned: which files are meant by names, in place of the folders'.
+            pinned: the files that names stand for, before those in the folders.
 
         Raises:
-            Refused: a LoRA is not there, or what comes with it is not for this checkpoint.
+            Refused: a LoRA is missing, or an inversion in it is not for this checkpoint.
         """
         found = self._in_folders()
         parts = [(lora, *self._bundled(lora, pinned)) for lora in bundles]
@@ -147,15 +147,18 @@ class TextualInversions:
         bundles: Sequence[str] = (),
         pinned: PinnedFiles = NOTHING_PINNED,
     ) -> dict[str, str]:
-        """A1111's short hash of each that texts (edits written out) name, in order; thread-safe.
+        """By name, A1111's short hash of each inversion in texts, in order of appearance. Thread-safe.
 
-        Of one that comes with a LoRA, that one's name, as in A1111.
+        For one in a LoRA it is the LoRA's name, as in A1111.
+
+        Args:
+            texts: those of the schedules, so with edits written out.
         """
         found = self._mentioned(self.current(bundles, pinned), texts, emphasis)
         return {each.name: each.short_hash for each in found}
 
     def lacking(self, names: Iterable[str], texts: Iterable[str], emphasis: str = "Original") -> list[str]:
-        """Those of `names` that texts (edits written out) name, and that are not here; thread-safe."""
+        """Those of `names` that are in texts (edits written out) but not known here. Thread-safe."""
         known = self.current()
         others = {name: Inversion(name=name, vectors=(), short_hash="") for name in names}
         if others.keys() <= known.loaded.keys():
@@ -191,7 +194,7 @@ class TextualInversions:
         skipped: dict[str, str],
         called: str | None = None,
     ) -> None:
-        """What is in a file to `loaded`, by the name that it is `called` or has; or why not to `skipped`."""
+        """Add a file to `loaded`, as `called` or by its own name; or to `skipped`, with the reason."""
         name = called or path.stem
         try:
             file = read_file(path, modified, size)
@@ -215,7 +218,8 @@ class TextualInversions:
         return Inversions(loaded=loaded, skipped=skipped, by_token=by_token, key=key)
 
     def _fit(self, file: InversionFile) -> Inversion:
-        """
+        """A file's inversion for this checkpoint's text encoders.
+
         Raises:
             ValueError: it is for another kind of checkpoint.
         """
@@ -234,7 +238,7 @@ class TextualInversions:
 
 
 def folders_for(models_dir: Path | None) -> tuple[Path, ...]:
-    """Where textual inversions lie for a folder of models."""
+    """Where textual inversions are looked for, given a folder of models."""
     if models_dir is None:
         return ()
     beside = (models_dir.parent / FOLDER,) if is_a1111_tree(models_dir) else ()

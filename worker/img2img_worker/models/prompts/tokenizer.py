@@ -1,4 +1,4 @@
-"""CLIP's tokenizer: from a checkpoint's own folder, or from the merges that ship with this package; T5's."""
+"""CLIP's tokenizer, from a checkpoint's folder or from the merges that ship with this package; and T5's."""
 
 import html
 import json
@@ -15,11 +15,11 @@ from tokenizers.models import BPE
 from img2img_shared.errors import Refused
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-#: what OpenCLIP's models were trained to see behind a text: token 0
+#: the padding with which OpenCLIP's models were trained: token 0
 OPEN_CLIP_PAD = "!"
 #: tokens of the vocabulary that ships with this package
 VOCABULARY = 49_408
-#: what is cut into tokens by itself
+#: the pieces of a text, each of which is cut into tokens by itself
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
@@ -28,9 +28,9 @@ class ClipTokenizer:
 
     Args:
         vocabulary: each token's id.
-        merges: which two tokens become one, the first ones first.
-        pad: the token that fills up a text. OpenCLIP's tells its tokenizer, which unescapes HTML.
-        added: tokens that are found in a text as they stand, in the order of their ids.
+        merges: pairs of tokens that become one, the most important first.
+        pad: the padding token. OpenCLIP's also means that HTML is unescaped, as its tokenizer does.
+        added: tokens that are found in a text as they are, in the order of their ids.
     """
 
     def __init__(
@@ -73,18 +73,18 @@ class ClipTokenizer:
         return len(self._ids)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text, without start and end; mended by ftfy first, as CLIP's own tokenizer does."""
+        """The ids of each text, without start and end. As in CLIP's own tokenizer, ftfy mends it first."""
         mended = [ftfy.fix_text(text) for text in texts]
         if self._unescapes:
             mended = [html.unescape(html.unescape(text)) for text in mended]
         return [found.ids for found in self._tokenizer.encode_batch(mended, add_special_tokens=False)]
 
     def words(self, ids: Iterable[int]) -> list[str]:
-        """The tokens of these ids, as the vocabulary has them."""
+        """The vocabulary's tokens of these ids."""
         return [self._tokens[each] for each in ids]
 
     def id_of(self, token: str) -> int:
-        """Its id; of one that the vocabulary lacks, the end's."""
+        """A token's id; that of the end, if the vocabulary lacks the token."""
         return self._ids.get(token, self.end)
 
 
@@ -92,18 +92,18 @@ def read_tokenizer(folder: Path, *, pad: str | None = None) -> ClipTokenizer:
     """The CLIPTokenizer that transformers saved in `folder`.
 
     Args:
-        pad: in place of what is said there.
+        pad: in place of the padding token that is saved there.
 
     Raises:
-        Refused: nothing there that is one.
+        Refused: there is none, or it cannot be read.
     """
     whole, vocabulary = folder / "tokenizer.json", folder / "vocab.json"
     if not (whole.is_file() or vocabulary.is_file()):
         raise Refused("model", str(folder), "put tokenizer.json there, or vocab.json and merges.txt")
     try:
-        told = _json(folder / "special_tokens_map.json") | _json(folder / "tokenizer_config.json")
-        start, end, said = (
-            _content(told.get(f"{which}_token") or default)
+        settings = _json(folder / "special_tokens_map.json") | _json(folder / "tokenizer_config.json")
+        start, end, saved_pad = (
+            _content(settings.get(f"{which}_token") or default)
             for which, default in (("bos", START), ("eos", END), ("pad", END))
         )
         if whole.is_file():
@@ -115,8 +115,9 @@ def read_tokenizer(folder: Path, *, pad: str | None = None) -> ClipTokenizer:
             lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
             lines = [line for line in lines if line and not line.startswith("#version")]
         merges = [_pair(line) for line in lines]
-        others = [each for each in sorted(added, key=added.__getitem__) if each not in (start, end, said)]
-        return ClipTokenizer(ids, merges, start=start, end=end, pad=pad or said, added=others)
+        special = (start, end, saved_pad)
+        others = [each for each in sorted(added, key=added.__getitem__) if each not in special]
+        return ClipTokenizer(ids, merges, start=start, end=end, pad=pad or saved_pad, added=others)
     except Exception as error:  # tokenizers raises plain Exception
         raise Refused("model", str(folder), f"it holds no CLIP tokenizer ({error})") from None
 
@@ -125,9 +126,9 @@ def read_t5_tokenizer(folder: Path) -> Any:
     """The T5Tokenizer saved in `folder`.
 
     Raises:
-        Refused: nothing there that is one.
+        Refused: there is none, or it cannot be read.
     """
-    from transformers import T5Tokenizer  # it takes a second, which only T5's checkpoints need to wait
+    from transformers import T5Tokenizer  # imported here: it takes a second, and only T5 needs it
 
     if not (folder / "tokenizer.json").is_file():
         raise Refused("model", str(folder), "put T5's tokenizer.json there; its vocabulary is needed")
@@ -148,7 +149,7 @@ def clip_tokenizer(*, pad: str = END) -> ClipTokenizer:
 
 
 def published_merges() -> list[tuple[str, str]]:
-    """What OpenAI trained, and OpenCLIP took over."""
+    """The merges of OpenAI's tokenizer, which OpenCLIP's shares."""
     packed = resources.files("img2img_worker.models.prompts").joinpath("clip_merges.txt.xz").read_bytes()
     return [_pair(line) for line in lzma.decompress(packed).decode("utf-8").splitlines()]
 
@@ -161,7 +162,7 @@ def vocabulary_of(merges: Sequence[tuple[str, str]]) -> dict[str, int]:
 
 
 def byte_symbols() -> list[str]:
-    """One printable character for each byte, in CLIP's order: first the printable bytes, as they are."""
+    """One printable character for each byte, in CLIP's order: printable bytes come first, unchanged."""
     printable = [
         *range(ord("!"), ord("~") + 1),
         *range(ord("¡"), ord("¬") + 1),
@@ -178,11 +179,11 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _content(token: str | Mapping[str, str]) -> str:
-    """As it is, or as transformers describes it."""
+    """A special token's text: transformers saves it as a string or with a description."""
     return token if isinstance(token, str) else token["content"]
 
 
 def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
-    """``th e</w>``, or both of them."""
+    """The two tokens of a merge, saved as ``th e</w>`` or as a pair."""
     first, second = merge.split(" ") if isinstance(merge, str) else merge
     return first, second
