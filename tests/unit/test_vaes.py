@@ -203,8 +203,8 @@ def test_what_is_not_there_or_does_not_fit_is_refused_by_name(models: Path, tmp_
         "lacks.safetensors": "it lacks first_stage_model.decoder.conv_out.weight",
         "wide.safetensors": "its latents have 16 channels, a cell to 8 pixels; 4 and 8 are needed",
         "broken.pt": "it cannot be read as tensors",
-        "flat.safetensors": "none of a VAE's in the original layout",
-        "renamed.safetensors": "none of a VAE's in the original layout",
+        "flat.safetensors": "not those of a VAE in the original layout",
+        "renamed.safetensors": "not those of a VAE in the original layout",
         "soft": "Automatic, None, broken.pt, flat.safetensors",
     }.items():
         with pytest.raises(Refused, match=reason) as refused:

@@ -1,1 +1,1 @@
-"""Checkpoints: how they are found, loaded and asked."""
+"""Finds, loads and runs checkpoints and all other models."""

@@ -1,4 +1,4 @@
-"""What was read of models' files, kept as long as the files are the same."""
+"""Caches what was read from models' files, as long as these do not change."""
 
 import threading
 from collections import OrderedDict
@@ -10,13 +10,13 @@ from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
 
-#: files about which one function remembers something small
+#: most files whose results one function caches
 _REMEMBERED = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileVersion:
-    """A file at a moment. Equal as long as nobody has written to it."""
+    """A file at one moment: equal to another one as long as nobody has written to the file."""
 
     path: Path
     #: of its last modification, in nanoseconds since 1970
@@ -41,10 +41,10 @@ class FileVersion:
 
 
 class FileCache(Generic[T]):
-    """What was last read of files; thread-safe, one file is read at a time.
+    """Caches what was last read from files. Thread-safe; one file is read at a time.
 
     Args:
-        most_bytes: of the files; the least recently used go first. The last one stays, whatever its size.
+        most_bytes: of the files together; the least recently used go first, but the last one always stays.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -53,7 +53,7 @@ class FileCache(Generic[T]):
         self._reading = threading.Lock()
 
     def get(self, version: FileVersion, read: Callable[[], T]) -> T:
-        """What was read of this version of a file, or what `read` gives now."""
+        """What was read from this version of a file before, or what `read` gives now."""
         with self._reading:
             held = self._held.pop(version.path, None)
             if held is None or held[0] != version:
@@ -69,9 +69,9 @@ class FileCache(Generic[T]):
 
 
 def read_once(read: Callable[[Path], T]) -> Callable[[Path], T]:
-    """`read`, which is called again for a file only after it has changed, or has raised.
+    """`read` with a cache: it is called again for a file only if that has changed, or if it has raised.
 
-    The function that it makes raises `OSError` where there is no such file.
+    The function that is returned raises `OSError` if there is no such file.
     """
 
     @lru_cache(maxsize=_REMEMBERED)

@@ -1,4 +1,4 @@
-"""Weights of layers in 8 bits, which take part in the network's own precision."""
+"""Keeps weights of layers in 8 bits, and computes with them in the network's own precision."""
 
 from typing import Any, TypeVar
 
@@ -13,24 +13,25 @@ Network = TypeVar("Network", bound=nn.Module)
 #: one sign, four bits of exponent, three of fraction
 FLOAT8 = torch.float8_e4m3fn
 _LARGEST = torch.finfo(FLOAT8).max
-#: float16's smallest number: what a scale may be, at least
+#: least scale: float16's smallest number
 _SMALLEST_SCALE = 2.0**-24
-#: first and last layers of denoisers: a sixth of the error is theirs, and hardly any memory
+#: first and last layers of denoisers, which would cause a sixth of the error and take hardly any memory
 _PRECISE = ("conv_in", "conv_out", "pos_embed.proj", "x_embedder", "proj_out")
-#: a compiler for GPUs knows float8_e4m3fn from this compute capability on
+#: the least compute capability for which the compiler supports float8_e4m3fn
 _COMPILES_FROM = (8, 9)
 
 
 class Float8Weight(nn.Module):
-    """What makes a layer's weight of float8_e4m3fn and a scale for each row, by torch's parametrizations.
+    """A parametrization (torch's) of a layer's weight by numbers in float8_e4m3fn and a scale for each row.
 
-    Near zero, float8_e4m3fn has steps of 1/512: of a weight of 0.01, one bit would be left. So each row is
-    scaled to its range, by a power of two: that loses nothing of weights that a file has in 8 bits.
+    Near zero, float8_e4m3fn has steps of 1/512, so a weight of 0.01 would keep only a bit or two. Each row is
+    therefore scaled to the full range, by a power of two, which loses nothing of weights that are in 8 bits
+    in their file.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        #: the weight that the layer has for the time being; None: its own
+        #: a weight that the layer uses for the time being; None: its own
         self.instead: Tensor | None = None
 
     def forward(self, numbers: Tensor, scales: Tensor) -> Tensor:
@@ -38,31 +39,29 @@ class Float8Weight(nn.Module):
         return dequantized(numbers, scales) if self.instead is None else self.instead
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """What `forward` is given for this weight, to rounding."""
+        """The inputs from which `forward` makes this weight, up to rounding."""
         return quantized(weight)
 
 
 def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """A weight [rows, ...] as float8_e4m3fn, and what each row is to be multiplied by, [rows, 1, ...]."""
+    """A weight [rows, ...] as float8_e4m3fn, and the scale of each row, [rows, 1, ...]."""
     largest = weight.flatten(1).abs().amax(1).float()
     exponents = (largest / _LARGEST).clamp_min(_SMALLEST_SCALE).log2().ceil()
-    # bfloat16 has all of these powers and nothing beside them that a GPU's rounding might end on
+    # rounded to bfloat16, where a GPU's inexact power becomes an exact one
     scales = exponents.exp2().to(torch.bfloat16).view(-1, *[1] * (weight.ndim - 1))
     return (weight.float() / scales.float()).to(FLOAT8), scales.to(weight.dtype)
 
 
 def dequantized(numbers: Tensor, scales: Tensor) -> Tensor:
-    """The weight that `quantized` was given, in its precision, to rounding."""
+    """The weight that `quantized` was given, up to rounding, in the precision of `scales`."""
     return numbers.to(scales.dtype).mul_(scales)
 
 
 def keep_in_float8(network: nn.Module) -> dict[str, tuple[str, str]]:
-    """From now on the linear and convolutional layers of `network` have their weights in 8 bits.
-
-    But for the first and the last ones.
+    """Make the linear and convolutional layers of `network`, except `_PRECISE`, keep their weights in 8 bits.
 
     Returns:
-        For the name of each of these weights, the names that what `quantized` returns has in its place.
+        From the name of each of these weights to the names of the two tensors of `quantized` in its place.
     """
     names = {}
     for name, layer in list(network.named_modules()):
@@ -80,13 +79,13 @@ def in_float8(layer: nn.Module) -> bool:
 
 
 def own_weight(layer: nn.Module) -> Tensor:
-    """A copy of the weight that `layer` has in 8 bits, as precise as the network, whatever it uses now."""
+    """The weight that `layer` keeps in 8 bits, in the network's precision, whatever it uses now."""
     own = _parametrization(layer)
     return dequantized(own.original0, own.original1)
 
 
 def replace_weight(layer: nn.Module, weight: Tensor | None) -> None:
-    """Have `layer`, which has its weight in 8 bits, use this one as precise as it is; None: its own again."""
+    """Make `layer`, which keeps its weight in 8 bits, use this one unquantized; None: its own again."""
     own = _parametrization(layer)
     own[0].instead = None if weight is None else own_weight(layer).copy_(weight)
 

@@ -1,4 +1,4 @@
-"""Files that anybody may have made: whatever comes up as one is read says that it is damaged."""
+"""Turns whatever is raised while a foreign file is read into one error, which says that it is damaged."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,14 +7,13 @@ from img2img_shared.errors import FarmError
 
 
 @contextmanager
-def reading(told: str = "not readable ({})") -> Iterator[None]:
-    """Turns what is raised into `ValueError`, but for what the file is not to blame for.
+def reading(message: str = "not readable ({})") -> Iterator[None]:
+    """In this context, turn errors into `ValueError`, except those that are not the file's fault.
 
-    Readers raise what they happen to meet, from TypeError to errors of their own, and one file must not stop
-    a worker that has others.
+    Readers raise anything from TypeError to errors of their own, and one file must not stop a worker.
 
     Args:
-        told: what is said then, with a place for the first line of the error.
+        message: of the `ValueError`, with a place for the first line of the error.
     """
     try:
         yield
@@ -22,4 +21,4 @@ def reading(told: str = "not readable ({})") -> Iterator[None]:
         raise
     except Exception as error:
         lines = str(error).splitlines() or [type(error).__name__]
-        raise ValueError(told.format(lines[0])) from None
+        raise ValueError(message.format(lines[0])) from None

@@ -1,4 +1,4 @@
-"""Pickles of tensors, read without running what is in them."""
+"""Reads pickles of tensors without running code in them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,18 +10,18 @@ from torch.serialization import safe_globals
 
 from img2img_worker.models.foreign_files import reading
 
-#: tensors may be as many times larger than their file: trainers save views of one storage beside the whole
+#: how many times as large as their file tensors may be: trainers save views of a storage beside the whole
 _MOST_TIMES = 4
 
 
 def load_pickle(path: Path, *, device: str = "cpu", also: Sequence[type] = ()) -> Any:
-    """What a pickle of tensors holds, and nothing else: no code of it runs.
+    """The content of a pickle of tensors; no code in it runs.
 
     Args:
-        also: classes whose objects it may hold beside tensors.
+        also: further classes of objects that it may hold.
 
     Raises:
-        ValueError: it is no such pickle. (torch's own words advise to run what is in it.)
+        ValueError: it is no such pickle. The message is not torch's, which advises to run the code in it.
         OSError: the file cannot be read.
     """
     with reading("damaged, or a pickle that holds more than tensors"), safe_globals([*also]):
@@ -37,14 +37,14 @@ def _load(path: Path, device: str) -> Any:
     except RuntimeError as error:
         if "mmap" not in str(error):
             raise
-        return torch.load(path, map_location=device, weights_only=True)  # of before PyTorch 1.6
+        return torch.load(path, map_location=device, weights_only=True)  # written before PyTorch 1.6
 
 
 def _tensors(read: Any, device: str) -> Iterator[Tensor]:
-    """All that were read, each once under whatever names.
+    """All tensors in a pickle's content, each once, however many names it has.
 
     Raises:
-        ValueError: one is sparse, quantized or without numbers.
+        ValueError: one is sparse, quantized or without data.
     """
     left: list[Any] = [read]
     seen: set[Any] = set()

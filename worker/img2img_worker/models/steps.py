@@ -1,4 +1,4 @@
-"""Work in short steps, as generators: between two steps of one, others have theirs."""
+"""Work in short steps, as generators, so that other work can run between two steps."""
 
 from collections.abc import Generator
 from typing import Any, Protocol, TypeVar
@@ -24,13 +24,13 @@ Steps = Generator[Any, None, T]
 
 
 def without_steps(result: T) -> Steps[T]:
-    """The steps of work that takes none: its result is there."""
+    """Work without steps: its result is there already."""
     yield from ()
     return result
 
 
 def run_now(steps: Steps[T]) -> T:
-    """Do all steps at once, and give their result."""
+    """Do all steps now, and return the result."""
     while True:
         try:
             awaited: Mark | None = next(steps)
@@ -42,7 +42,7 @@ def run_now(steps: Steps[T]) -> T:
 
 
 def wait_for_stream(device: torch.device) -> Steps[None]:
-    """Wait, step by step, for all that the current stream was given so far."""
+    """Wait, step by step, for all work that is now in the current stream."""
     if device.type != "cuda":
         return
     mark = torch.Event(device)
@@ -52,7 +52,7 @@ def wait_for_stream(device: torch.device) -> Steps[None]:
 
 
 def read_flag(flag: Tensor) -> Steps[bool]:
-    """The value of a bool tensor [] on a device, without holding up others while it arrives."""
+    """The value of a bool tensor [] on a device, without blocking other work while it is copied."""
     host = torch.empty((), dtype=torch.bool, pin_memory=flag.is_cuda)
     host.copy_(flag, non_blocking=True)
     yield from wait_for_stream(flag.device)

@@ -1,4 +1,4 @@
-"""Which device a thread works on, and copies of tensors to it and from it."""
+"""Copies tensors to a device and back, and makes a device a thread's current one."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -23,8 +23,8 @@ def to_host(tensor: Tensor) -> Tensor:
 
 
 def make_current(device: torch.device) -> AbstractContextManager[object]:
-    """Within the context, a GPU is this thread's current one, as the first is in any new thread.
+    """In this context, a GPU is this thread's current one; in a new thread, the first GPU is.
 
-    Events are recorded, graphs captured and kernels of ours launched there, wherever their tensors are.
+    Events are recorded, graphs captured and our kernels launched on the current GPU, wherever tensors are.
     """
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

@@ -44,7 +44,7 @@ def prepare(
 
     Args:
         picture, mask: decoded, of any size.
-        factor: pixels to a latent cell, each way; 8 in every published checkpoint.
+        factor: pixels per latent cell along each side; 8 in every published checkpoint.
         run: runs an upscaler's network.
 
     Raises:

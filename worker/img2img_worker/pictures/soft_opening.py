@@ -10,7 +10,7 @@ from img2img_worker.pictures.resize import resize
 
 Cells = NDArray[np.float32]
 
-#: cells that a filter sees, each way, and the standard deviation of their weights
+#: cells that a filter covers along each side, and the standard deviation of their weights
 _REACH, _DEVIATION = 2, 1.5
 #: pixels that soften what is enlarged from cells
 _BLUR = 4

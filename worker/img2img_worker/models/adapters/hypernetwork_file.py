@@ -1,4 +1,4 @@
-"""A hypernetwork on a disk, as A1111 trains and saves it."""
+"""Reads hypernetworks' files, as A1111 trains and saves them."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,10 +14,10 @@ from img2img_worker.models.checkpoints.weights import assemble
 from img2img_worker.models.foreign_files import reading
 from img2img_worker.models.pickles import load_pickle
 
-#: two networks, for keys and for values, by the width of what they are given
+#: the two networks for keys and for values, by the width of their inputs
 Layers = Mapping[int, tuple[nn.Module, nn.Module]]
 
-#: A1111's own words for activations; all others are torch's classes, in lower case
+#: activations by A1111's own names; all others are called like torch's classes, in lower case
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "leakyrelu": nn.LeakyReLU,
@@ -34,16 +34,16 @@ _ACTIVATIONS |= {
         *(nn.Tanhshrink,),
     )
 }
-#: names in the oldest files
+#: prefixes of names in the oldest files
 _OLD = {"linear1.": "linear.0.", "linear2.": "linear.1."}
-#: how likely a training of old dropped what was between layers
+#: the dropout probability between layers in old trainings
 _DROPPED = 0.3
-#: widths and layers beyond which it is no hypernetwork
+#: largest width, and most layers, of a hypernetwork
 _WIDEST, _MOST_LAYERS = 8192, 32
 
 
 class _Network(nn.Module):
-    """Fully connected layers; what they give is added to what they are given."""
+    """Fully connected layers; the caller adds their output to their input."""
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -55,10 +55,10 @@ class _Network(nn.Module):
 
 
 def read_hypernetwork(path: Path, device: torch.device) -> Layers:
-    """What is in a file, float32 as A1111 runs it. A pickle's tensors are read, nothing in it is run.
+    """The networks in a file, in float32 as A1111 runs them. No code in the pickle runs.
 
     Raises:
-        Refused: it cannot be read, is no hypernetwork, or is of a structure that A1111 does not know either.
+        Refused: it cannot be read, is no hypernetwork, or has a structure that A1111 does not know either.
     """
     try:
         read = load_pickle(path)
@@ -88,7 +88,7 @@ def _network(path: Path, layers: Any, weights: Mapping[str, Tensor], device: tor
     named = {_renamed(name): weight for name, weight in weights.items()}
     if not all(isinstance(weight, Tensor) and weight.isfinite().all() for weight in named.values()):
         raise ValueError("numbers that are not finite")
-    layers()  # what is wrong with it is said in its own words
+    layers()  # its own errors are clearer than those of `assemble`
     try:
         return assemble(
             lambda: _Network(layers()), named, device=device, dtype=torch.float32, source=path.stem
@@ -98,9 +98,10 @@ def _network(path: Path, layers: Any, weights: Mapping[str, Tensor], device: tor
 
 
 def _layers(size: int, read: Mapping[Any, Any]) -> list[nn.Module]:
-    """Of A1111's ``layer_structure``, in multiples of the width: linear, activation, norm, dropout; again.
+    """The layers of A1111's ``layer_structure``: for each number a linear layer of that many widths, then
+    activation, norm and dropout, if any.
 
-    Dropouts do nothing but count: names of what comes behind them do not fit without.
+    Dropouts have no effect, but the numbers in later layers' names count them.
     """
     structure = read.get("layer_structure") or [1, 2, 1]
     if not 2 <= len(structure) <= _MOST_LAYERS or structure[0] != 1 or structure[-1] != 1:
@@ -132,7 +133,7 @@ def _activation(read: Mapping[Any, Any]) -> type[nn.Module] | None:
 
 
 def _dropouts(read: Mapping[Any, Any], n: int) -> list[float]:
-    """How likely each layer's answers were dropped in training, the first and the last one never."""
+    """The dropout probability of each layer in training; 0 for the first and the last."""
     dropouts = read.get("dropout_structure")
     if dropouts is not None:
         if len(dropouts) != n or not all(0 <= share < 1 for share in dropouts):

@@ -56,11 +56,11 @@ class _Applied(NamedTuple):
 class Hypernetworks:
     """Finds hypernetworks by name, as A1111 does, and puts them into a UNet.
 
-    They act on whatever keys and values are made of: the context, or in self-attention the picture itself
-    (A1111's ``apply_hypernetworks``).
+    They act on the inputs of keys and values: the context or, in self-attention, the picture itself (A1111's
+    ``apply_hypernetworks``).
 
     Args:
-        folder: None: there are none.
+        folder: where to look for them; None: there are none.
         unet: diffusers' UNet; None: a network for which there are no hypernetworks.
     """
 

@@ -54,9 +54,9 @@ class Loras:
     ``ss_output_name``, which trainers write.
 
     Args:
-        folder: None: there are none.
+        folder: where to look for them; None: there are none.
         denoiser: a UNet or a transformer.
-        texts: the CLIP text models, one or two.
+        texts: the text models, in the order of kohya's numbers.
     """
 
     def __init__(self, folder: Path | None, denoiser: nn.Module, texts: Sequence[nn.Module]) -> None:

@@ -1,4 +1,4 @@
-"""A LoRA on a disk: what it holds for each layer, whichever program wrote it."""
+"""Reads LoRAs' files layer by layer, whichever program wrote them."""
 
 import json
 import math
@@ -18,34 +18,34 @@ from img2img_worker.models.adapters.low_rank import Adapter
 from img2img_worker.models.checkpoints.weights import read_weights
 from img2img_worker.models.file_cache import read_once
 
-#: what any kind can have beside its own
+#: tensors that a layer of any kind may have
 _COMMON = frozenset({"alpha", "scale", "dora_scale", "bias"})
-#: how kohya's and LyCORIS' names end
+#: endings of kohya's and LyCORIS' names
 _PARTS = sorted(_COMMON.union(*(kind.needs | kind.may for kind in KINDS)))
 _KEY = re.compile(rf"(.+?)\.({'|'.join(map(re.escape, _PARTS))})")
-#: how PEFT's names end (with the adapter's own, where it was saved as it was trained), and two that diffusers
-#: wrote before it used PEFT
+#: endings of PEFT's names (with the adapter's name, if it was saved as it was trained), and two that
+#: diffusers wrote before it used PEFT
 _PEFT = re.compile(
     r"(.+?)(?:\.lora_|_lora\.|\.lora\.|\.lora_linear_layer\.)(down|up|A|B)(?:(?<=[AB])\.default(?:_\d+)?)?\.weight"
 )
 _XLABS = re.compile(r"(.+\.processor\.(?:qkv_lora[12]?|proj_lora[12]))\.(down|up)\.weight")
 _PEFT_PARTS = {"A": "lora_down.weight", "B": "lora_up.weight"}
-#: what PEFT's `lora_bias` trains beside a layer's matrices
+#: the tensor that PEFT's `lora_bias` adds to a layer's matrices
 _PEFT_BIAS = re.compile(r".+\.lora_B(?:\.default(?:_\d+)?)?\.bias")
 _MAGNITUDE = re.compile(r"(.+?)\.lora_magnitude_vector(?:\.weight)?")
 #: where diffusers writes the settings of PEFT's adapters into a file
 _METADATA = "lora_adapter_metadata"
-#: how the names of a textual inversion's tensors begin, and of A1111's own kind
+#: prefix of the tensors of textual inversions, and of those in A1111's own layout among them
 _BUNDLE, _PARAMETERS = "bundle_emb.", "string_to_param."
 #: digits of a hash in an infotext
 _SHORT = 12
 
 
 def read_lora(path: Path) -> dict[str, Adapter]:
-    """What is in a file by layer, named as kohya does: ``lora_unet_…``, ``lora_te1_…``, ``lora_te2_…``.
+    """The adapters in a file, by kohya's names of layers: ``lora_unet_…``, ``lora_te1_…``, ``lora_te2_…``.
 
     Raises:
-        Refused: not a .safetensors file or a broken one; what it holds is not, or not only, of a known kind.
+        Refused: it is no .safetensors file, or broken; or it holds tensors of no known kind.
     """
     parts: dict[str, dict[str, Tensor]] = {}
     try:
@@ -81,7 +81,7 @@ def read_bundle(path: Path) -> dict[str, dict[str, Any]]:
     """The textual inversions in a LoRA's file by name, each as its own file would hold it.
 
     Raises:
-        Refused: it cannot be read; a tensor of one has no name.
+        Refused: it cannot be read, or a tensor names no textual inversion.
     """
     found: dict[str, dict[str, Any]] = {}
     for key, tensor in read_weights(path).items():
@@ -110,7 +110,7 @@ def short_hash(path: Path) -> str:
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """What trainers write about a file into it; nothing where it cannot be read."""
+    """What the trainer wrote about the file into its header; empty: nothing, or it cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
@@ -126,7 +126,7 @@ def _data_hash(path: Path) -> str:
 
 
 def _read_key(path: Path, key: str) -> tuple[str, str]:
-    """The layer that a tensor is for, as the file names it, and which of that layer's it is."""
+    """The file's name of the layer that a tensor belongs to, and the name of the tensor in it."""
     if found := _MAGNITUDE.fullmatch(key):
         return found[1], "lora_magnitude_vector"
     if found := _XLABS.fullmatch(key) or _PEFT.fullmatch(key):
@@ -184,7 +184,7 @@ def _kind(path: Path, layer: str, tensors: Mapping[str, Tensor]) -> Kind:
 
 
 def _prepared(kind: Kind, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without what was for reading only; IA3's factors as the column or row that `on_input` says they are."""
+    """The tensors that `kind` computes with; IA3's factors become a column or, `on_input`, a row."""
     left = {name: tensor for name, tensor in tensors.items() if name not in ("scale", "on_input")}
     if kind is IA3:
         left["weight"] = left["weight"].reshape((1, -1) if tensors["on_input"].item() else (-1, 1))
@@ -236,7 +236,7 @@ def _settings(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _peft_scale(layer: str, rank: int, settings: Mapping[str, Mapping[str, Any]]) -> float:
-    """alpha / r as PEFT's settings have it: ``alpha_pattern`` names layers by how their names end.
+    """alpha / r by PEFT's settings, in which ``alpha_pattern`` names layers by the ends of their names.
 
     Raises:
         ValueError, TypeError, AttributeError, OverflowError: these are no such settings.

@@ -1,4 +1,4 @@
-"""The names that layers have in LoRA files, and the layers of a checkpoint that they mean."""
+"""Maps the names of layers in LoRA files to the layers of a checkpoint."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from img2img_worker.models.checkpoints.key_mapping import unet_name
 #: what LoRAs can change
 Layer = nn.Linear | nn.Conv2d | nn.GroupNorm | nn.LayerNorm
 
-#: how a layer's name begins, by who writes so, and what kohya calls that network in its newer files
+#: from the prefixes of layers' names, by the programs that write them, to kohya's prefix for the same network
 _NETWORKS = {
     # sd-scripts and LyCORIS in it, whose OFT has a prefix of its own; also A1111's and most converters'
     "lora_unet_": "lora_unet_",
@@ -42,14 +42,14 @@ _NETWORKS = {
     "text_encoders.clip_g.transformer.": "lora_te2_",
     "text_encoders.t5xxl.transformer.": "lora_te3_",
 }
-#: what PEFT, compilers and parallel training put around a network, before or after its name
+#: names of wrappers by PEFT, compilers and parallel training, before or after the network's own
 _WRAPPERS = re.compile(r"(?<![^.])(base_model\.model|_orig_mod|module)\.")
-#: T5's layers, whichever number a trainer gives it: kohya's is 3, OneTrainer's and diffusers' in Flux is 2
+#: T5's layers, whichever number it has: 3 by kohya, 2 in Flux by OneTrainer and diffusers
 _T5 = re.compile(r"lora_te\d_((?:encoder_(?:block|final_layer_norm)|shared).*)")
 _IMAGE = ("attn.to_q", "attn.to_k", "attn.to_v")
 _TEXT = ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj")
-#: blocks of a transformer in its original layout, and diffusers' name for them: what is inside; of several
-#: layers, the rows follow on each other in one matrix
+#: for a transformer's blocks, named in the original layout and by diffusers, the layers inside: from original
+#: names to diffusers'; the rows of several layers follow each other in one matrix
 _BLOCKS: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
     # SD 3
     ("joint_blocks", "transformer_blocks"): {
@@ -91,7 +91,7 @@ _BLOCKS: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
         "qkv_lora": _IMAGE,
     },
 }
-#: the same of what is not in a block
+#: the same for layers outside of blocks
 _ENDS = {
     "x_embedder.proj": "pos_embed.proj",
     "t_embedder.mlp.0": "time_text_embed.timestep_embedder.linear_1",
@@ -116,17 +116,17 @@ _SWAPPED = ("norm_out.linear", "norm1_context.linear")
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where what a file has under one name goes."""
+    """The layer that takes an adapter, or some of its rows."""
 
-    #: by kohya's name for it
+    #: kohya's name for it
     layer: str
-    #: None: all of them
+    #: the rows of the adapter that are the layer's; None: all of them
     rows: Rows | None = None
 
 
 def kohya_name(layer: str) -> str:
     """A layer's name in any file as kohya writes it: ``lora_unet_…``, ``lora_te1_…``; T5's ``lora_te3_…``."""
-    layer = _WRAPPERS.sub("", layer.replace(".processor.", "."))  # diffusers' oldest files name what ran it
+    layer = _WRAPPERS.sub("", layer.replace(".processor.", "."))  # in diffusers' oldest files
     prefix = next((prefix for prefix in _NETWORKS if layer.startswith(prefix)), "")
     # `ClipText` has no `text_model` in the names of its layers
     inside = layer.removeprefix(prefix).replace(".", "_").removeprefix("text_model_")
@@ -150,7 +150,7 @@ def text_layers(texts: Sequence[nn.Module]) -> dict[str, Layer]:
 
 
 def original_places(denoiser: Any) -> dict[str, tuple[Place, ...]]:
-    """Kohya's names for the original layout of a UNet (SDXL's LoRAs have them) or of a transformer."""
+    """From kohya's names for the original layout of a UNet (as in SDXL's LoRAs) or transformer to layers."""
     layers = _layers(denoiser)
     resnets = getattr(getattr(denoiser, "config", None), "layers_per_block", None)
     if isinstance(resnets, int):

@@ -1,4 +1,4 @@
-"""The kinds of LoRA: each is a function from what a file has for one layer to what it adds to the weight.
+"""The kinds of LoRA: each is a function from a layer's tensors in a file to the change of its weight.
 
 They are written in their papers' terms, and give A1111 1.10's results. Where a convolution's tensors are
 matrices, their columns run over [in, kernel, kernel]; a result has the weight's rows, in whatever shape.
@@ -16,7 +16,7 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """One way to write a change of a weight in few numbers."""
+    """One way to represent the change of a weight by few numbers."""
 
     name: str
     #: tensors that a layer of this kind has, and by which the kind is recognised
@@ -56,7 +56,7 @@ def kronecker(tensors: Tensors, _: Tensor) -> Tensor:
 def glora(tensors: Tensors, weight: Tensor) -> Tensor:
     """``b2 · b1 + W · a2 · a1`` (GLoRA, Chavan et al. 2023); as in A1111, alpha does not scale it.
 
-    Newer trainers write the four factors the other way round, which neither A1111 nor this can read.
+    Newer trainers write the four factors in another order, which neither A1111 nor this function can read.
     """
     a1, a2, b1, b2 = (tensors[f"{name}.weight"].flatten(1) for name in ("a1", "a2", "b1", "b2"))
     return (b2 @ b1).reshape(weight.shape) + torch.einsum("oi...,ij,jk->ok...", weight, a2, a1)

@@ -1,4 +1,4 @@
-"""A LoRA's adapter for one layer: its tensors, and the arithmetic around those of its kind."""
+"""A LoRA's adapter for one layer: its tensors, and what they add to the layer's weight and bias."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -57,7 +57,7 @@ class Adapter:
 
     @cached_property
     def product(self) -> Product | None:
-        """What it adds, without its scale; None: this is not ``up · down``, or depends on the weight."""
+        """What it adds, without the scale; None: that is no ``up · down``, or depends on the weight."""
         wanted = {"lora_up.weight", "lora_down.weight"}
         if self.kind is not LORA or self.tensors.keys() - {"alpha"} != wanted:
             return None

@@ -1,4 +1,4 @@
-"""The description that lies beside a checkpoint's file, where A1111 looks for it."""
+"""The configuration file beside a checkpoint's file (``NAME.yaml``), as A1111 looks for it."""
 
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,10 @@ def described(path: Path) -> dict[str, Any]:
 
 
 def scheduler_of(params: dict[str, Any], path: Path) -> dict[str, Any]:
-    """What a description says of the noise and the prediction, in diffusers' terms.
+    """What these `params` say about noise and prediction, as keys of diffusers' scheduler.
 
     Raises:
-        Refused: a parameterization that is not known.
+        Refused: the parameterization is unknown.
     """
     if not params:
         return {}
@@ -59,10 +59,10 @@ def scheduler_of(params: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def heads_of(params: dict[str, Any], channels: list[int], path: Path) -> int | list[int] | None:
-    """How many heads the UNet's attention has at each level, where a description says it.
+    """The number of the UNet's attention heads, at each level if they differ; None: `params` do not say.
 
     Raises:
-        Refused: what it says is no number of heads.
+        Refused: what they say is no number of heads.
     """
     unet = _inside(params, "unet_config", "params")
     try:
@@ -80,7 +80,7 @@ def heads_of(params: dict[str, Any], channels: list[int], path: Path) -> int | l
 
 
 def _inside(found: Any, *keys: str) -> dict[str, Any]:
-    """The mapping below these keys; an empty one where there is none."""
+    """The mapping below these keys; empty: there is none."""
     for key in keys:
         found = found.get(key) if isinstance(found, dict) else None
     return found if isinstance(found, dict) else {}

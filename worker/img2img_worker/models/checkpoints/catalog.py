@@ -1,4 +1,4 @@
-"""Which checkpoint a worker means by a name."""
+"""Finds checkpoints by name."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,18 +13,17 @@ from img2img_shared.checkpoints import (
 )
 from img2img_shared.errors import Refused
 
-#: the checkpoint that comes with the worker: small, and the default where none is named
+#: the small checkpoint that comes with the worker, and is its default
 DEMO = Path(__file__).parents[1] / "demo"
 
 
 def find_model(model: str | Path, models_dir: Path | None = None) -> Path:
-    """The file or folder that a model's name or path means; a name in `models_dir` wins, then "demo".
+    """The file or folder of a model, given its name or path; names in `models_dir` come first, then "demo".
 
-    The name of a checkpoint in a folder of that folder may be given without it, and in any case, where that
-    means one only.
+    A name may be given in any case and without the subfolder, if that fits one checkpoint only.
 
     Raises:
-        Refused: there is no such thing; says which names there are.
+        Refused: there is no such model; the message lists the names.
     """
     wanted, known = str(model), checkpoints_in(models_dir, pickles=True)
     if wanted in known:
@@ -42,10 +41,10 @@ def find_model(model: str | Path, models_dir: Path | None = None) -> Path:
 
 
 def find_other(wanted: str, models_dir: Path | None) -> Checkpoint:
-    """The checkpoint in `models_dir` that a name, a file's name or a title with a hash means, with its hash.
+    """The checkpoint in `models_dir` with this name, file name or title (with a hash); computes its hash.
 
     Raises:
-        Refused: there is none; says which names there are.
+        Refused: there is none; the message lists the names.
     """
     known = checkpoints_in(models_dir, pickles=True)
     listed = [Checkpoint(model=name, file_name=path.name, path=path) for name, path in known.items()]

@@ -22,16 +22,16 @@ from img2img_worker.models.checkpoints.tensors import some
 from img2img_worker.models.checkpoints.weights import read_component, read_json
 from img2img_worker.models.prompts.tokenizer import read_t5_tokenizer, read_tokenizer
 
-#: pipelines of Flux.1; its others (Fill, Control, Kontext, ...) have transformers that see more
+#: pipelines of Flux.1; the transformers of the others (Fill, Control, Kontext, ...) take further inputs
 _FLUX = ("FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline")
 
-#: the networks whose configurations are held against what they take
+#: the networks whose configurations are checked for unknown keys
 _NETWORKS = {
     network.__name__: network
     for network in (AutoencoderKL, FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel)
 }
 _QUANTIZATION = frozenset(("quantization_config",))
-#: keys of UNets that say what they are told, and which values a worker has something to tell for
+#: keys of UNets about inputs beside latent, timestep and prompt, and the values that a worker supports
 _INPUTS: dict[str, tuple[str | None, ...]] = {
     "time_cond_proj_dim": (None,),
     "class_embed_type": (None,),
@@ -42,16 +42,16 @@ _INPUTS: dict[str, tuple[str | None, ...]] = {
 _PARTS = frozenset(("unet", "transformer", "vae", "scheduler")) | {
     f"{part}{number}" for part in ("text_encoder", "tokenizer") for number in ("", "_2", "_3")
 }
-#: parts that no picture depends on here: a filter of pictures, and encoders of picture prompts without which
-#: the same pipelines run
+#: parts that no picture depends on here: a filter of pictures, and encoders of image prompts, which pipelines
+#: run without, too
 _WITHOUT_EFFECT = frozenset(("safety_checker", "feature_extractor", "image_encoder"))
 
 
 def read_folder(folder: Path, *, allow_pickles: bool = False) -> CheckpointParts:
-    """The parts in a diffusers folder; nothing is asked of any hub.
+    """The parts in a diffusers folder; nothing is downloaded.
 
     Raises:
-        Refused: not such a folder, another kind of model, a part missing or broken.
+        Refused: it is no such folder, it is of another kind of model, or a part is missing or broken.
     """
     index = read_json(folder / INDEX)
     kind = str(index.get("_class_name", ""))
@@ -113,7 +113,7 @@ def _component(folder: Path, kind: str | None, files: MappedFiles, *, allow_pick
 
 
 def _refuse_unknown(config: Mapping[str, Any], folder: Path) -> None:
-    """diffusers' and transformers' networks pass over keys that they do not know."""
+    """Refuse keys that the network does not know, as diffusers and transformers ignore them."""
     network = _NETWORKS.get(config.get("_class_name", ""))
     unknown = set() if network is None else config.keys() - signature(network.__init__).parameters.keys()
     for key in sorted({*unknown, *(_QUANTIZATION & config.keys())}):
@@ -126,7 +126,7 @@ def _refuse_unknown(config: Mapping[str, Any], folder: Path) -> None:
 
 
 def _refuse_inputs(config: Mapping[str, Any], folder: Path) -> None:
-    """A UNet that wants to be told more than a prompt, SDXL's sizes and what lies beside the latent."""
+    """Refuse a UNet that needs inputs beside a prompt, SDXL's sizes and channels beside the latent."""
     for key, allowed in _INPUTS.items():
         if config.get(key) not in allowed:
             known = " or ".join("nothing" if value is None else str(value) for value in allowed)

@@ -1,4 +1,4 @@
-"""From the parts of a checkpoint to the family that they are of: its networks, and how they are used."""
+"""Builds the family of a checkpoint from its parts."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,7 +28,7 @@ from img2img_worker.models.prompts.text_encoder import TextEncoder
 from img2img_worker.models.prompts.textual_inversion import TextualInversions
 
 _PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v"}
-#: channels that a UNet takes beside the latent, and what it is for
+#: from the number of a UNet's input channels beside the latent to its purpose, for the family's name
 _BESIDE = {0: "", 4: " edit", 5: " inpainting"}
 
 
@@ -36,7 +36,7 @@ def build_family(networks: NetworkBuilder, parts: CheckpointParts) -> Family:
     """The family that these parts are of.
 
     Raises:
-        Refused: a family that is not known, weights that do not fit their configuration.
+        Refused: the family cannot be served, or weights do not fit their configuration.
     """
     return _FAMILIES[parts.denoiser.config["_class_name"]](networks, parts)
 
@@ -63,7 +63,7 @@ def _stable_diffusion(networks: NetworkBuilder, parts: CheckpointParts) -> Stabl
     prediction = _prediction(parts, unet, networks.dtype)
     vae, sign = networks.vae(parts, latent_scale(parts.scheduler)), 1
     if prediction == "epsilon" and not levels.has_whole_timesteps:
-        # Karras et al.'s preconditioning: a velocity the other way round
+        # Karras et al.'s preconditioning: a velocity with the opposite sign
         prediction, sign = "v", -1
     return StableDiffusion(
         name=("SDXL refiner" if is_refiner else "SDXL" if is_xl else "SD 2.x" if is_2 else "SD 1.x") + beside,
@@ -87,10 +87,10 @@ def _stable_diffusion(networks: NetworkBuilder, parts: CheckpointParts) -> Stabl
 
 
 def _kind_by_channels(parts: CheckpointParts, unet: Any) -> str:
-    """What a UNet is for, as its family's name has it, by what it sees beside a latent.
+    """A UNet's purpose, for its family's name, told by its input channels.
 
     Raises:
-        Refused: channels that nobody knows.
+        Refused: no known purpose has that many.
     """
     latent_channels = int(unet.config.out_channels)
     beside = _BESIDE.get(unet.config.in_channels - latent_channels)
@@ -105,7 +105,7 @@ def _text_encoders(
     networks: NetworkBuilder, parts: CheckpointParts, *, is_xl: bool, is_2: bool
 ) -> tuple[TextEncoder, ...]:
     is_refiner = is_xl and len(parts.text_encoders) == 1
-    # A1111's `clip_skip` reaches 1.x only; 2.x ends with the layer that is meant, XL takes the one before
+    # A1111's `clip_skip` affects 1.x only; 2.x ends with the right layer, XL takes the last but one
     layer = 2 if is_xl else 1 if is_2 else None
     return tuple(
         networks.text_encoder(
@@ -194,7 +194,7 @@ def _answers_velocity(unet: Any, dtype: torch.dtype) -> bool:
     return bool((answer - x[:, : answer.shape[1]]).mean() < -1)
 
 
-#: how a checkpoint becomes a family, by the class of its denoiser
+#: builders of families, by the class of the denoiser
 _FAMILIES: dict[str, Callable[[NetworkBuilder, CheckpointParts], Family]] = {
     UNET2D: _stable_diffusion,
     SD3: _stable_diffusion_3,

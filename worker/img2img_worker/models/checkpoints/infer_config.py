@@ -1,4 +1,4 @@
-"""A network's configuration, read off the shapes of its weights in the original layout.
+"""Infers a network's configuration from the shapes of its weights in the original layout.
 
 What shapes do not tell is the same in all of Stable Diffusion: norms of 32 groups; 8 heads in 1.x, heads of
 64 dimensions wherever projections are linear (2.x, XL); heads of 64 dimensions in CLIP.
@@ -14,17 +14,17 @@ from torch import Tensor
 Weights = Mapping[str, Tensor]
 
 _HEAD = 64
-#: numbers that a UNet is told of a picture: in SDXL its original size, crop and target size, two each; in
-#: SDXL's refiner a score in place of the last two
+#: numbers about a picture that a UNet takes: in SDXL its original size, crop and target size, two each; in
+#: SDXL's refiner an aesthetic score in place of the last two
 SIZES, REFINER_SIZES = 6, 5
 
 
 def unet_config(weights: Weights, *, pooled: int | None, sizes: int = SIZES) -> dict[str, Any]:
-    """Of diffusers' UNet2DConditionModel, from ldm's UNetModel.
+    """The configuration of diffusers' UNet2DConditionModel, from the weights of ldm's UNetModel.
 
     Args:
         pooled: dimensions of SDXL's pooled text embedding, else None.
-        sizes: numbers that it is told beside that.
+        sizes: how many numbers about the picture SDXL's UNet takes beside that.
 
     Raises:
         KeyError: a weight is missing that every such network has.
@@ -56,7 +56,7 @@ def unet_config(weights: Weights, *, pooled: int | None, sizes: int = SIZES) -> 
 
 
 def vae_config(weights: Weights) -> dict[str, Any]:
-    """Of diffusers' AutoencoderKL, from ldm's; but for the scale of its latents.
+    """The configuration of diffusers' AutoencoderKL from ldm's weights, without the scale of its latents.
 
     Raises:
         KeyError: a weight is missing that every such network has.
@@ -75,7 +75,7 @@ def vae_config(weights: Weights) -> dict[str, Any]:
 
 
 def clip_config(weights: Weights) -> dict[str, Any]:
-    """Of a `ClipText`, from the original CLIP's weights under transformers' names.
+    """The configuration of a `ClipText`, from the original CLIP's weights under transformers' names.
 
     Raises:
         KeyError: a weight is missing that every such network has.
@@ -90,7 +90,7 @@ def clip_config(weights: Weights) -> dict[str, Any]:
 
 
 def open_clip_config(weights: Weights) -> dict[str, Any]:
-    """Of a `ClipText`, from OpenCLIP's weights under OpenCLIP's names.
+    """The configuration of a `ClipText`, from OpenCLIP's weights under OpenCLIP's names.
 
     Raises:
         KeyError: a weight is missing that every such network has.
@@ -108,7 +108,7 @@ def open_clip_config(weights: Weights) -> dict[str, Any]:
 
 
 def count(names: Iterable[str], pattern: str) -> int:
-    """How many numbers stand for a pattern's ``{}`` in the names: ``count(names, "down.{}.")`` levels."""
+    """How many different numbers names have at a pattern's ``{}``: ``count(names, "down.{}.")`` levels."""
     before, after = pattern.split("{}")
     numbered = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
     return len({found[1] for found in map(numbered.match, names) if found})

@@ -1,7 +1,6 @@
-"""Configurations of SD 3's and Flux's networks, read off the shapes of their weights in the original layout.
+"""Infers configurations of SD 3's and Flux's networks from the shapes of weights in the original layout.
 
-What shapes do not tell is the same in all that is published: patches of 2 × 2 cells, heads of 64
-dimensions in SD 3 and of 128 in Flux.
+What shapes do not tell is the same in all published checkpoints: SD 3's heads have 64 dimensions.
 """
 
 from typing import Any
@@ -12,7 +11,7 @@ _SD3_HEAD = 64
 
 
 def sd3_config(weights: Weights) -> dict[str, Any]:
-    """Of diffusers' SD3Transformer2DModel, from Stability's MMDiT.
+    """The configuration of diffusers' SD3Transformer2DModel, from the weights of Stability's MMDiT.
 
     Raises:
         KeyError: a weight is missing that every such network has.
@@ -38,7 +37,7 @@ def sd3_config(weights: Weights) -> dict[str, Any]:
 
 
 def flux_config(weights: Weights) -> dict[str, Any]:
-    """Of diffusers' FluxTransformer2DModel, from Black Forest Labs' Flux.
+    """The configuration of diffusers' FluxTransformer2DModel, from the weights of Black Forest Labs' Flux.
 
     Raises:
         KeyError: a weight is missing that every such network has.
@@ -59,7 +58,7 @@ def flux_config(weights: Weights) -> dict[str, Any]:
 
 
 def t5_config(weights: Weights) -> dict[str, Any]:
-    """Of transformers' T5EncoderModel, version 1.1, from its own weights.
+    """The configuration of transformers' T5EncoderModel, version 1.1, from its weights.
 
     Raises:
         KeyError: a weight is missing that every such network has.

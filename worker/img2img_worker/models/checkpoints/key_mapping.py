@@ -1,4 +1,4 @@
-"""Names in the original layout (CompVis' ldm, Stability's sgm) for the weights that diffusers names."""
+"""From diffusers' names of weights to those of the original layout (CompVis' ldm, Stability's sgm)."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ _UNET_ENDS = {
     "mid_block.attentions.0": "middle_block.1",
     "mid_block.resnets.1": "middle_block.2",
 }
-_EYES = re.compile(r"controlnet_cond_embedding\.blocks\.(\d+)\.")
+_HINT_BLOCK = re.compile(r"controlnet_cond_embedding\.blocks\.(\d+)\.")
 _IN_VAE = {
     "conv_norm_out": "norm_out",
     "conv_shortcut": "nin_shortcut",
@@ -58,10 +58,11 @@ _IN_OPEN_CLIP = {
 
 
 def unet_name(key: str, known: Iterable[str], *, layers: int) -> str:
-    """ldm's name, without prefix, for a key of UNet2DConditionModel with `layers` resnets to a level.
+    """ldm's name, without prefix, for a key of UNet2DConditionModel.
 
     Args:
         known: all of diffusers' keys, which tell whether a level has attention.
+        layers: resnets per level.
     """
     for ours, theirs in _UNET_ENDS.items():
         if key.startswith(f"{ours}."):
@@ -82,7 +83,7 @@ def unet_name(key: str, known: Iterable[str], *, layers: int) -> str:
 def control_net_name(key: str, known: Iterable[str], *, layers: int) -> str:
     """The original repository's name, without prefix, for a key of ControlNetModel; see `unet_name`."""
     if key.startswith("controlnet_cond_embedding."):
-        last = max(int(found[1]) for found in map(_EYES.match, known) if found)
+        last = max(int(found[1]) for found in map(_HINT_BLOCK.match, known) if found)
         part, _, rest = key.removeprefix("controlnet_cond_embedding.").rpartition(".")
         number = {"conv_in": 0, "conv_out": last + 2}.get(part)
         number = int(part.removeprefix("blocks.")) + 1 if number is None else number
@@ -96,7 +97,7 @@ def control_net_name(key: str, known: Iterable[str], *, layers: int) -> str:
 
 
 def vae_name(key: str, *, levels: int) -> str:
-    """ldm's name, without prefix, for a key of AutoencoderKL with `levels` levels; decoders count down."""
+    """ldm's name, without prefix, for a key of AutoencoderKL; ldm counts a decoder's levels down."""
     name = re.sub(r"up_blocks\.(\d+)", lambda found: f"up_blocks.{levels - 1 - int(found[1])}", key)
     return _replaced(name, _IN_VAE)
 
@@ -108,7 +109,7 @@ def open_clip_name(key: str) -> str:
 
 
 def open_clip_tensor(key: str, tensor: Tensor) -> Tensor:
-    """The part of OpenCLIP's tensor of that name that `ClipText`'s `key` stands for."""
+    """The weight of `ClipText`'s `key`, from OpenCLIP's tensor that `open_clip_name` names."""
     if key.endswith("text_projection.weight"):
         return tensor.T.contiguous()
     for part, letter in enumerate("qkv"):
@@ -125,7 +126,7 @@ def _split_unet(key: str) -> tuple[str, int, str, int, str]:
 
 
 def _inside(name: str) -> str:
-    """Names within a resnet; within a transformer both layouts agree."""
+    """The name with the parts of a resnet renamed; within a transformer both layouts agree."""
     if ".transformer_blocks." in name:
         return name
     return _replaced(name, _IN_UNET_RESNET)

@@ -1,6 +1,6 @@
-"""Black Forest Labs' names for the weights of Flux that diffusers names.
+"""From diffusers' names for the weights of Flux to Black Forest Labs'.
 
-diffusers has a converter of its own, but for transformers of Flux's published width only.
+diffusers has a converter, too, but only for transformers of Flux's published width.
 """
 
 import re
@@ -19,7 +19,7 @@ _ENDS = {
     "norm_out.linear": "final_layer.adaLN_modulation.1",
     "proj_out": "final_layer.linear",
 }
-#: within a block; where several share one tensor, a number says which part of it
+#: within a block; if several weights share one tensor, with the number of the part
 _IN_DOUBLE = {
     "norm1.linear": ("img_mod.lin", None),
     "norm1_context.linear": ("txt_mod.lin", None),
@@ -53,7 +53,7 @@ _IN_SINGLE = {
 
 
 def flux_name(key: str) -> tuple[str, int | None]:
-    """Name of the tensor that holds a weight of FluxTransformer2DModel, and which part of it that is."""
+    """The name of the tensor that holds a weight of FluxTransformer2DModel, and the number of its part."""
     name, kind = key.rsplit(".", 1)
     block = re.fullmatch(r"(single_)?transformer_blocks\.(\d+)\.(.+)", name)
     if block is None:
@@ -65,12 +65,12 @@ def flux_name(key: str) -> tuple[str, int | None]:
 
 
 def flux_tensor(key: str, tensor: Tensor, *, width: int) -> Tensor:
-    """What FluxTransformer2DModel's `key` stands for in the tensor that `flux_name` names.
+    """The weight of FluxTransformer2DModel's `key`, from the tensor that `flux_name` names.
 
     Args:
         width: of the transformer's tokens.
     """
-    if key.startswith("norm_out."):  # shift and scale, which diffusers has the other way round
+    if key.startswith("norm_out."):  # diffusers has shift and scale in the other order
         return tensor.roll(tensor.shape[0] // 2, 0)
     part = flux_name(key)[1]
     return tensor if part is None else tensor.tensor_split([width, 2 * width, 3 * width])[part]

@@ -1,4 +1,4 @@
-"""What all kinds of checkpoints in one file share: a VAE in ldm's names, and CLIP's vocabulary."""
+"""What readers of single-file checkpoints share: a VAE under ldm's names, and CLIP's tokenizer."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +25,7 @@ def vae_component(weights: Tensors, prefix: str, **scales: Any) -> Component:
     """diffusers' AutoencoderKL from the weights that a file has under `prefix`.
 
     Args:
-        scales: ``scaling_factor`` and whatever else AutoencoderKL's configuration has of its latents'
-            statistics.
+        scales: ``scaling_factor`` and other settings of AutoencoderKL for scaling its latents.
 
     Raises:
         KeyError: a weight is missing.
@@ -36,7 +35,7 @@ def vae_component(weights: Tensors, prefix: str, **scales: Any) -> Component:
     keys = network_keys(lambda: AutoencoderKL.from_config(config))
     names = {key: key_mapping.vae_name(key, levels=len(config["block_out_channels"])) for key in keys}
     found = {key: weight(network, prefix, names[key]) for key in keys}
-    # its attention was written as convolutions of one pixel
+    # the original's attention projections are 1 × 1 convolutions, diffusers' are matrices
     flat = {
         key: value[:, :, 0, 0] for key, value in found.items() if ".attentions." in key and value.ndim == 4
     }
@@ -44,7 +43,7 @@ def vae_component(weights: Tensors, prefix: str, **scales: Any) -> Component:
 
 
 def tokenizer_of(encoder: Component, path: Path) -> ClipTokenizer:
-    """CLIP's own tokenizer; for a text encoder of another vocabulary, that in ``tokenizer`` beside the file.
+    """CLIP's own tokenizer or, if a text encoder's vocabulary is another, the one in ``tokenizer`` beside it.
 
     Raises:
         Refused: there is none.
@@ -68,10 +67,10 @@ def below(weights: Tensors, prefix: str) -> Tensors:
 
 
 def weight(weights: Weights, prefix: str, name: str) -> Tensor:
-    """The weight of that name.
+    """A weight by its name.
 
     Raises:
-        KeyError: there is none; says its whole name.
+        KeyError: there is none; the error has the whole name.
     """
     if name not in weights:
         raise KeyError(prefix + name)
@@ -79,6 +78,6 @@ def weight(weights: Weights, prefix: str, name: str) -> Tensor:
 
 
 def network_keys(network: Callable[[], nn.Module]) -> list[str]:
-    """What a network calls its weights."""
+    """The names of a network's weights."""
     with shapes_alone():
         return list(network().state_dict())

@@ -1,4 +1,4 @@
-"""From a name on a disk to a model that renders."""
+"""Loads checkpoints: from a name to a model on its device."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,16 +30,16 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True, kw_only=True)
 class ReadCheckpoint:
-    """A checkpoint in the host's memory, or mapped from its files, and how it gets to its device."""
+    """A checkpoint in the host's memory or mapped from its files, and the builder of its networks."""
 
     parts: CheckpointParts
     builder: NetworkBuilder
 
     @property
     def size(self) -> int:
-        """Bytes of the host's memory that it takes while it waits there, at most."""
+        """Most bytes of the host's memory that it takes while it waits to be built."""
         weights = [weight for part in self.parts.components for weight in part.weights.values()]
-        if self.builder.device.type == "cpu":  # as the model that it is
+        if self.builder.device.type == "cpu":  # it waits as the model that was built
             return sum(weight.numel() for weight in weights) * self.builder.dtype.itemsize
         return sum(weight.nbytes for weight in weights)
 
@@ -47,13 +47,13 @@ class ReadCheckpoint:
         """The model on its device.
 
         Raises:
-            Refused: a family that is not known, weights that do not fit their configuration.
+            Refused: the family cannot be served, or weights do not fit their configuration.
         """
         with _making_sense(self.parts.source):
             return build_family(self.builder, self.parts)
 
     def copied(self) -> "ReadCheckpoint":
-        """The same in memory of its own: its files may change, or vanish."""
+        """A copy in memory of its own, so that its files may change or vanish."""
         return replace(self, parts=self.parts.copied())
 
 
@@ -67,7 +67,7 @@ def load(model: str | Path, settings: Settings) -> Family:
 
 
 def read(model: str | Path, settings: Settings) -> ReadCheckpoint:
-    """As `load`, up to where it would go to the device."""
+    """As `load`, but without building it on the device."""
     return read_for(catalog.find_model(model, settings.models_dir), settings)
 
 
@@ -96,9 +96,10 @@ def read_for(path: Path, settings: Settings) -> ReadCheckpoint:
 
 
 def precisions(settings: Settings, device: torch.device) -> tuple[torch.dtype, torch.dtype]:
-    """The model's and its VAE's.
+    """The model's precision and its VAE's.
 
-    On a GPU both are half, as in A1111. In deterministic mode the VAE's is not: nothing overflows in float32.
+    On a GPU both are float16 by default, as in A1111. In deterministic mode the VAE's is float32, in which
+    nothing overflows.
     """
     is_cpu = device.type == "cpu"
     dtype = settings.dtype or ("float32" if is_cpu else "float16")
@@ -123,23 +124,23 @@ def read_checkpoint(
 ) -> ReadCheckpoint:
     """The checkpoint at `path`: a folder in the diffusers layout, or a file in the original one.
 
-    Nothing is asked of any hub, and nothing beside the file or folder is wanted.
+    Nothing is downloaded.
 
     Args:
-        vae_dtype: some of Stable Diffusion's VAEs overflow in float16, so theirs is its own; see `Vae`.
+        vae_dtype: separate, since some of Stable Diffusion's VAEs overflow in float16; see `Vae`.
         float8: keep the weights of the denoiser and the text encoders in 8 bits.
-        vae_tile: pictures larger than this, either way, go through the VAE in tiles of this size.
-        lora_folder: where the LoRAs are that prompts name, looked at when they do.
-        inversion_folders: where the textual inversions are that prompts may name.
-        models_dir: where hypernetworks and VAEs are that images name, and the VAE that A1111 takes for this
-            checkpoint.
-        control_folders: where the control networks are that renders may name, looked at when they do.
+        vae_tile: pictures with a side above this many pixels go through the VAE in tiles of this size.
+        lora_folder: where LoRAs are looked for when prompts name them.
+        inversion_folders: where textual inversions are looked for.
+        models_dir: where hypernetworks and VAEs are looked for, among these the VAE that A1111 takes for this
+            checkpoint by itself.
+        control_folders: where control networks are looked for when images name them.
         compiler: backend of ``torch.compile`` for the denoiser, which then compiles at its first call in
             each shape; see `Engine.warm_up`. None: it is not compiled.
 
     Raises:
-        Refused: it is not there, not a checkpoint, of an unknown family, incomplete or broken; a device that
-            cannot keep weights in 8 bits.
+        Refused: it is missing, no checkpoint, of an unknown family, incomplete or broken; or `float8` and the
+            device cannot work with weights in 8 bits.
     """
     path = Path(path)
     if not path.exists():
@@ -174,9 +175,9 @@ def read_checkpoint(
 
 @contextmanager
 def _making_sense(source: str) -> Iterator[None]:
-    """Refuses a checkpoint whose shapes or settings are other than any reader expects.
+    """Refuses a checkpoint whose shapes or settings no reader expects.
 
-    An error of torch's own comes through: it may be the device's.
+    torch's RuntimeError passes through: the device may be the cause.
     """
     try:
         yield
@@ -193,7 +194,7 @@ def _and_built(read: Callable[P, ReadCheckpoint]) -> Callable[P, Family]:
     return opened
 
 
-#: as `read_checkpoint`, and on its device
+#: as `read_checkpoint`, but returns the model on its device
 open_checkpoint = _and_built(read_checkpoint)
 
 

@@ -1,4 +1,4 @@
-"""Weights in files that are mapped into memory, and leave it as soon as they are copied."""
+"""Weights in files that are mapped into memory, and whose pages are released once they are copied."""
 
 import mmap
 from collections.abc import Iterator, Mapping
@@ -8,51 +8,51 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-#: bytes that are copied before their pages are given back
+#: bytes that are copied before their pages are released
 PIECE = 1 << 26
 
 
 class MappedFiles:
     """The files that one checkpoint's weights are mapped from.
 
-    What is read of a mapped file counts as this process' memory until it is given back: without that, loading
-    takes the file's size beside the model's.
+    Pages that were read count as this process' memory until they are released: without that, loading would
+    take the file's size in addition to the model's.
     """
 
     def __init__(self) -> None:
         self._mapped: list[mmap.mmap] = []
 
     def read(self, path: Path) -> dict[str, Tensor]:
-        """All tensors of a .safetensors file; none is read until it is used.
+        """All tensors of a .safetensors file; each is read from the disk when it is used.
 
         Raises:
-            SafetensorError, OSError: it is none, or broken.
+            SafetensorError, OSError: it is no such file, or broken.
         """
         with safe_open(path, framework="pt", device="cpu") as file, path.open("rb") as raw:
-            # private, as nobody writes; torch warns of memory that it could not write to
+            # a private mapping, although nobody writes: torch warns about memory that is read-only
             mapped = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_COPY)
             self._mapped.append(mapped)
             start = 8 + int.from_bytes(mapped[:8], "little")
             tensors = {}
-            for key in file.offset_keys():  # one behind the other, without gaps: the library has checked that
+            for key in file.offset_keys():  # in the order of the file, whose gaps the library would refuse
                 like = file.get_tensor(key)
                 tensors[key] = _at(mapped, start, like)
                 start += like.nbytes
         return tensors
 
     def used(self, weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """The names and weights, each of which is done with when the next one is asked for."""
+        """The names and weights; the pages of a weight may be released once the next one is asked for."""
         n_bytes = 0
         for name, weight in weights.items():
             yield name, weight
             n_bytes += weight.nbytes
             if n_bytes > PIECE:
-                self._give_back()
+                self._release()
                 n_bytes = 0
-        self._give_back()
+        self._release()
 
-    def _give_back(self) -> None:
-        """The pages that were read; they are read again, from the system's cache, if somebody looks there."""
+    def _release(self) -> None:
+        """Release the pages that were read; the system reads them again, from its cache, if they are used."""
         for mapped in self._mapped:
             if hasattr(mmap, "MADV_DONTNEED"):
                 mapped.madvise(mmap.MADV_DONTNEED)

@@ -1,4 +1,4 @@
-"""From the weights of a checkpoint's parts to networks on their device, and what goes beside them."""
+"""Builds a checkpoint's networks on their device, and finders for the files that are used with them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -29,17 +29,17 @@ from img2img_worker.models.prompts.clip_text import ClipText, ClipTextConfig
 from img2img_worker.models.prompts.t5 import T5
 from img2img_worker.models.prompts.text_encoder import TextEncoder
 
-#: how a VAE's latents are scaled: a checkpoint's affair, whichever VAE it is
+#: settings for scaling latents: the checkpoint's hold, whichever VAE is used
 _SCALES = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkBuilder:
-    """Makes a checkpoint's networks, and what stands beside them, for one device and precision."""
+    """Builds a checkpoint's networks, and what is used with them, for one device and precision."""
 
     device: torch.device
     dtype: torch.dtype
-    #: some of Stable Diffusion's VAEs overflow in float16, so theirs is its own
+    #: separate, since some of Stable Diffusion's VAEs overflow in float16
     vae_dtype: torch.dtype
     #: whether the denoiser and the text encoders keep their weights in 8 bits
     float8: bool = False
@@ -57,14 +57,17 @@ class NetworkBuilder:
     control_folders: tuple[Path, ...] = ()
     clip_folders: tuple[Path, ...] = ()
     allow_pickles: bool = False
-    #: torch.compile's backend for the denoiser; None: it runs as it is
+    #: torch.compile's backend for the denoiser; None: it is not compiled
     compiler: str | None
 
     def transformer(self, parts: CheckpointParts, kind: Any, patch: int) -> Any:
-        """Checked for the shape that its family is written for.
+        """A family's transformer.
 
         Args:
-            patch: cells that the transformer itself makes one token of, each way.
+            patch: cells along each side of the patch that the transformer itself turns into a token.
+
+        Raises:
+            Refused: its patches or channels are not those that its family is written for.
         """
         transformer = self.denoiser(parts, kind)
         cells = int(parts.vae.config.get("latent_channels", 4)) * (PATCH // patch) ** 2
@@ -98,25 +101,25 @@ class NetworkBuilder:
         return T5(tokenizer=parts.t5_tokenizer, model=model)
 
     def vae(self, parts: CheckpointParts, latent_scale: float = 1.0) -> Vae:
-        """The checkpoint's own VAE; `latent_scale` is `Vae.latent_scale`."""
+        """The checkpoint's own VAE; see `Vae.latent_scale`."""
         network = self.network(
             parts.source, parts.vae, AutoencoderKL.from_config, self.vae_dtype, files=parts.files
         )
         return Vae(network=network, device=self.device, tile=self.vae_tile, latent_scale=latent_scale)
 
     def vaes(self, vae: Vae, tiny: str) -> Vaes:
-        """Those that an image may name in place of `vae`.
+        """The VAEs that an image may name in place of `vae`.
 
         Args:
-            tiny: the TAESD that fits.
+            tiny: the name of the TAESD that fits.
         """
         return Vaes(self.vae_files, tiny=tiny, read=partial(self._read_vae, vae))
 
     def _read_vae(self, like: Vae, file: VaeFile) -> Autoencoder:
-        """What a file holds, in place of the checkpoint's VAE.
+        """The VAE in a file, to be used in place of `like`.
 
         Raises:
-            Refused: it is none for this checkpoint.
+            Refused: it is no VAE for this checkpoint.
         """
         try:
             if file.kind in ("encoder", "decoder"):
@@ -168,7 +171,7 @@ class NetworkBuilder:
         )
 
     def loras(self, denoiser: nn.Module, texts: tuple[TextEncoder, ...], t5: T5 | None = None) -> Loras:
-        """Those of the folder, for a denoiser and its text encoders."""
+        """The LoRAs of the folder, for a denoiser and its text encoders."""
         models = [text.model for text in texts] + ([] if t5 is None else [t5.model])
         return Loras(self.lora_folder, denoiser, models)
 
@@ -176,8 +179,8 @@ class NetworkBuilder:
         """The control networks of the folders.
 
         Args:
-            read: makes one of a file, for a family's checkpoints.
-            what: of the checkpoint it is told.
+            read: reads one from a file, for a family's checkpoints.
+            what: further arguments of `read`: the checkpoint's networks.
         """
         place: dict[str, Any] = {
             "device": self.device,
@@ -192,7 +195,7 @@ class NetworkBuilder:
         )
 
     def denoiser(self, parts: CheckpointParts, kind: Any) -> Any:
-        """The network that takes the noise away, compiled where that is wanted."""
+        """The UNet or transformer, compiled if there is a `compiler`."""
         network = self.network(
             parts.source,
             parts.denoiser,
@@ -205,10 +208,10 @@ class NetworkBuilder:
             pack_convolutions(network)
             return network
         if kind is FluxTransformer2DModel:
-            # only what repeats: around it are hooks that are another at each call (see `Flux.velocity`)
+            # its repeated blocks only: around them are hooks that change with each call (see `Flux.velocity`)
             network.compile_repeated_blocks(backend=self.compiler, dynamic=False)
             return network
-        # with CUDA graphs: few rows are done sooner than Python can launch their kernels
+        # with CUDA graphs: with few rows, kernels take less time than Python takes to launch them
         mode = "reduce-overhead" if self.device.type == "cuda" and self.compiler == "inductor" else None
         network.compile(backend=self.compiler, mode=mode, dynamic=False)
         return network
@@ -228,14 +231,14 @@ class NetworkBuilder:
 
         Args:
             source: the file or folder that errors name.
-            make: what makes the network of its configuration.
-            dtype: None: the checkpoint's.
-            files: that the weights are mapped from.
+            make: builds the network from its configuration.
+            dtype: None: `self.dtype`.
+            files: the files that the weights are mapped from.
             fuses: as in `assemble`.
             float8: keep its weights in 8 bits.
 
         Raises:
-            Refused: weights that do not fit.
+            Refused: the weights do not fit.
         """
         built: nn.Module = assemble(
             partial(make, dict(component.config)),
@@ -247,6 +250,6 @@ class NetworkBuilder:
             fuses=fuses,
             float8=float8,
         )
-        if self.device.type == "cuda":  # for all streams
+        if self.device.type == "cuda":  # other streams may use the weights at once
             torch.cuda.current_stream(self.device).synchronize()
         return built

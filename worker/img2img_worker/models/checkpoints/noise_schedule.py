@@ -1,6 +1,6 @@
-"""The noise a checkpoint was trained with, from its scheduler's configuration.
+"""The noise levels that a checkpoint was trained with, from its scheduler's configuration.
 
-Of diffusers' keys, those that say what was trained; how its samplers go on from there is for a job to say.
+Only diffusers' keys about training are used; those about sampling are not: a job's parameters decide that.
 """
 
 import re
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from img2img_shared.errors import Refused
 from img2img_worker.sampling.levels import ContinuousLevels, NoiseLevels
 
-#: A1111's stand-in for the last abar of a zero-terminal-SNR model, whose sigma would be infinite
+#: A1111's value for the last abar of a zero-terminal-SNR model, which would be 0 and its sigma infinite
 _TERMINAL_ABAR = 4.8973451890853435e-08
 
-#: training steps, at most: checkpoints have 1,000
+#: most training steps; published checkpoints have 1,000
 _MOST_STEPS = 100_000
-#: keys of diffusers' schedulers that are read here or in `builder`, and those about sampling, which a job's
-#: own parameters say
+#: keys of diffusers' schedulers that are read here or in `family_builder`, and those about sampling, for
+#: which a job has parameters
 _KNOWN = re.compile(
     r"_\w+|alphas_cumprod|beta_(start|end|schedule)|trained_betas|num_train_timesteps|prediction_type"
     r"|rescale_betas_zero_snr|sigma_(min|max|data)"
@@ -32,10 +32,10 @@ _KNOWN = re.compile(
 
 
 def noise_levels(config: Mapping[str, Any], *, is_sdxl: bool) -> NoiseLevels:
-    """The levels that a scheduler's configuration speaks of.
+    """The noise levels of a scheduler's configuration.
 
     Raises:
-        Refused: as `alphas_cumprod`; a key that is not known and not empty; sigmas that make no sense.
+        Refused: as `alphas_cumprod`; an unknown key has a value; the sigmas make no sense.
     """
     for key, value in config.items():
         if not _KNOWN.fullmatch(key) and value not in (None, False):
@@ -63,10 +63,10 @@ def noise_levels(config: Mapping[str, Any], *, is_sdxl: bool) -> NoiseLevels:
 
 
 def latent_scale(config: Mapping[str, Any]) -> float:
-    """Standard deviation of the latents that the model was trained on, ``sigma_data``: 1 but for EDM's.
+    """Standard deviation of the latents in training, ``sigma_data``; if missing, 0.5 for EDM and else 1.
 
     Raises:
-        Refused: it is none.
+        Refused: it is no finite number above 0.
     """
     is_edm = str(config.get("_class_name", "")).startswith("EDM")
     try:
@@ -79,14 +79,14 @@ def latent_scale(config: Mapping[str, Any]) -> float:
 
 
 def alphas_cumprod(config: Mapping[str, Any]) -> NDArray[np.float32]:
-    """abar of every training step, [n]: float64 until the end, then rounded, as A1111's ldm does it.
+    """abar of every training step, [n]: computed in float64 and then rounded, as A1111's ldm does it.
 
     Args:
-        config: the keys of diffusers' ``scheduler_config.json``; what it lacks is Stable Diffusion's. A key
-            ``alphas_cumprod`` (original layout) wins over all but ``rescale_betas_zero_snr``.
+        config: the keys of diffusers' ``scheduler_config.json``; Stable Diffusion's values stand in for what
+            it lacks. A key ``alphas_cumprod`` (original layout) overrides all but ``rescale_betas_zero_snr``.
 
     Raises:
-        Refused: a beta schedule that is none of linear, scaled_linear and explicit betas; nonsense.
+        Refused: the betas are neither linear, scaled_linear nor given one by one; or they make no sense.
     """
     try:
         abar = _abar(config)
@@ -120,7 +120,7 @@ def _abar(config: Mapping[str, Any]) -> NDArray[np.float32]:
 
 
 def _zero_terminal(abar: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Shifted and scaled so that the last step holds no signal (Lin et al. 2023, algorithm 1)."""
+    """abar, shifted and scaled so that the last step has no signal (Lin et al. 2023, algorithm 1)."""
     root = np.sqrt(abar)
     first, last = root[0], root[-1]
     rescaled: NDArray[np.float32] = ((root - last) * (first / (first - last))) ** 2

@@ -1,4 +1,4 @@
-"""What a checkpoint consists of, before it becomes a network."""
+"""The parts of a checkpoint, before they become networks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ class Component:
     weights: Mapping[str, Tensor]
 
     def copied(self, files: MappedFiles) -> "Component":
-        """The same with weights in memory of their own."""
+        """A copy whose weights are in memory of their own."""
         return replace(self, weights={name: weight.clone() for name, weight in files.used(self.weights)})
 
 
@@ -31,12 +31,12 @@ class CheckpointParts:
 
     #: where it was read from, for messages
     source: str
-    #: the description that lies beside it; None: there is none
+    #: the configuration file beside it (``NAME.yaml``); None: there is none
     config_file: str | None = None
     #: a UNet, or a transformer
     denoiser: Component
     vae: Component
-    #: CLIPs: one, or two in SDXL and SD 3
+    #: CLIP's: one, or two in SDXL and SD 3
     text_encoders: tuple[Component, ...]
     #: one for each text encoder
     tokenizers: tuple[ClipTokenizer, ...]
@@ -46,7 +46,7 @@ class CheckpointParts:
     t5_tokenizer: Any = None
     #: keys of diffusers' ``scheduler_config.json``
     scheduler: Mapping[str, Any]
-    #: that its weights are mapped from
+    #: the files that its weights are mapped from
     files: MappedFiles = field(default_factory=MappedFiles)
 
     @property
@@ -56,7 +56,7 @@ class CheckpointParts:
         return (self.denoiser, self.vae, *self.text_encoders, *t5)
 
     def copied(self) -> "CheckpointParts":
-        """The same with weights in memory of their own, where they came from a file that is mapped."""
+        """A copy whose weights are in memory of their own, and not mapped from files."""
         return replace(
             self,
             denoiser=self.denoiser.copied(self.files),

@@ -1,4 +1,4 @@
-"""Weights that mean something only together with a scale beside them."""
+"""Reads quantized weights, which are stored with a scale beside them."""
 
 import json
 from collections.abc import Mapping
@@ -9,16 +9,16 @@ from torch import Tensor
 from img2img_shared.errors import Refused
 
 _FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
-#: what a weight is to be multiplied by: one number, or one for each row
+#: endings of a weight's scale: one number, or one for each row
 _SCALES = (".scale_weight", ".weight_scale")
-#: beside a scaled weight: for networks that multiply in 8 bits, which is not done here
+#: endings of an input's scale, for networks that multiply in 8 bits, which is not done here
 _INPUT_SCALES = (".scale_input", ".input_scale")
-#: says which type the scaled weights are of, by its own type
+#: a tensor whose own type is that of the scaled weights
 _MARKER = "scaled_fp8"
-#: JSON that says how a weight is to be read, as bytes
+#: the ending of a tensor with JSON as bytes, which names a weight's format
 _FORMAT = ".comfy_quant"
 _READ_FORMATS = ("float8_e4m3fn", "float8_e5m2")
-#: signs of weights that are packed in 4 bits
+#: endings by which weights of 4 bits are known
 _PACKED = (
     ".absmax",
     ".quant_map",
@@ -29,13 +29,13 @@ _PACKED = (
 
 
 def unscaled(weights: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
-    """The weights as numbers: those of 8 bits that have a scale multiplied by it, in float16.
+    """The weights with their scales applied: weights of 8 bits that have one become float16.
 
-    Files of this kind are written for ComfyUI and Forge, whose names these are. Weights of 8 bits that have
-    no scale are the numbers that they are.
+    Such files are written for ComfyUI and Forge, whose names these are. Weights of 8 bits without a scale
+    stay as they are.
 
     Raises:
-        Refused: a scale that does not fit, another way of packing numbers, whole numbers.
+        Refused: a scale does not fit, or weights are in another format or integers.
     """
     packed = [key for key in weights if key.endswith(_PACKED)]
     if packed:

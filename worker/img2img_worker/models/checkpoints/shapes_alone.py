@@ -1,4 +1,4 @@
-"""Networks of which nothing exists but their shapes, until weights are put into them."""
+"""Builds networks that have shapes but no values, until weights are put into them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-#: what torch.nn.init comes down to, and what takes its time
+#: the functions that torch.nn.init calls, and that would take the time
 _DRAWS = (Tensor.normal_, Tensor.uniform_)
 
 
 @contextmanager
 def shapes_alone() -> Iterator[None]:
-    """Networks that are made here have weights on torch's meta device, and no initial values are drawn."""
+    """In this context, networks are built on torch's meta device, and no initial values are drawn."""
     with torch.device("meta"), _Undrawn():
         yield
 
 
 class _Undrawn(TorchFunctionMode):
-    """On the meta device, to draw values imports the compiler, and draws none."""
+    """Skips drawing: on the meta device it has no effect, but imports torch's compiler."""
 
     def __torch_function__(
         self,

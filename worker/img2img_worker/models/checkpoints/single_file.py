@@ -1,4 +1,4 @@
-"""A checkpoint in one file, in the original layout: no configuration beside it is needed, and no network."""
+"""Reads a checkpoint in one file, in the original layout, without a configuration or a download."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from img2img_worker.models.checkpoints.weights import read_weights
 from img2img_worker.models.prompts.clip_text import ClipText, ClipTextConfig
 from img2img_worker.models.prompts.tokenizer import OPEN_CLIP_PAD
 
-#: where each network's names begin
+#: the prefix of each network's names
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 CLIP, OPEN_CLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
 XL_CLIP, XL_OPEN_CLIP = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
@@ -35,10 +35,10 @@ XL_REFINER = "conditioner.embedders.0.model."
 
 TURBO = "conditioner.embedders.0."
 
-#: a prediction type that no file of its kind tells
+#: a prediction type that the file does not tell
 UNKNOWN = "unknown"
 
-#: what tells Playground 2.5 (statistics of its latents) and CosXL (its highest and lowest sigma)
+#: the tensors by which Playground 2.5 (statistics of its latents) and CosXL (its sigmas) are known
 PLAYGROUND = {"edm_mean", "edm_std"}
 COSXL, COSXL_LEAST = "edm_vpred.sigma_max", "edm_vpred.sigma_min"
 _MARKERS: dict[str, dict[str, Any]] = {
@@ -46,7 +46,7 @@ _MARKERS: dict[str, dict[str, Any]] = {
     "ztsnr": {"rescale_betas_zero_snr": True},
 }
 
-#: what is found under these names is another kind of model
+#: prefixes by which other kinds of models are known
 _OTHERS = {
     "depth_model.": "a depth-to-image model",
     "embedder.": "an unCLIP model",
@@ -56,23 +56,22 @@ _OTHERS = {
 
 
 def read_single_file(path: Path, *, vae: Path | None = None, allow_pickles: bool = False) -> CheckpointParts:
-    """The parts in one file; configurations are read off the weights' shapes.
+    """The parts in one file; configurations are inferred from the weights' shapes.
 
-    A description beside the file holds in place of its own (see `beside`). CLIP's vocabulary ships
-    with this package; for a text encoder of another vocabulary, a folder ``tokenizer`` beside the file has to
-    hold it, and T5's the folder ``tokenizer_t5``.
+    A ``NAME.yaml`` beside the file overrides some of that (see `beside`). CLIP's vocabulary ships with this
+    package; any other one has to be in a folder ``tokenizer`` beside the file, T5's in ``tokenizer_t5``.
 
     Args:
-        vae: a file whose VAE is to be in place of its own.
+        vae: a file whose VAE replaces the checkpoint's own.
 
     Raises:
-        Refused: not a checkpoint of a known kind, or not all of one.
+        Refused: it is no checkpoint of a known kind, or an incomplete one.
     """
     files = MappedFiles()
     read = unscaled(read_weights(path, allow_pickles=allow_pickles, files=files), path)
     if vae is not None:
         read = {key: value for key, value in read.items() if not key.startswith(VAES)}
-        # tensors alone: nothing in a pickle is run
+        # only tensors are read: no code in a pickle runs
         own = unscaled(read_weights(vae, allow_pickles=True, files=files), vae)
         read |= {f"{VAE}{key.removeprefix(VAE)}": value for key, value in own.items()}
     weights = Tensors(_turbo_as_2x(read))
@@ -118,7 +117,7 @@ def _parts(weights: Tensors, path: Path) -> CheckpointParts:
 
 
 def _turbo_as_2x(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """SD Turbo is a 2.x model whose text encoder is named as a refiner's, whose UNet also takes sizes."""
+    """Rename SD Turbo's text encoder: it is a 2.x model's, but has the name of a refiner's."""
     if f"{TURBO}model.ln_final.weight" not in weights or f"{UNET}label_emb.0.0.weight" in weights:
         return weights
     return {
@@ -138,7 +137,7 @@ def _unet(weights: Weights, config: dict[str, Any], params: dict[str, Any], path
 
 
 def _clip(weights: Weights) -> Component:
-    # the oldest files name its parts without the model that holds them
+    # the oldest files lack the prefix `text_model.`
     text = {
         f"text_model.{key.removeprefix('text_model.')}": weights[key]
         for key in weights
@@ -148,7 +147,7 @@ def _clip(weights: Weights) -> Component:
 
 
 def _open_clip(weights: Tensors, *, projects: bool = False) -> Component:
-    """2.x reads the last layer but one and needs no more; SDXL's pooled embedding needs them all."""
+    """OpenCLIP; SD 2.x takes the output of the last layer but one, SDXL's pooled embedding needs them all."""
     config = infer_config.open_clip_config(weights)
     if not projects:
         config["num_hidden_layers"] -= 1
@@ -172,10 +171,11 @@ def _described_scale(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _scheduler(weights: Weights, *, is_2: bool, is_xl: bool) -> dict[str, Any]:
-    """The file's own abar where it holds one, markers; 2.x is decided by its answer, as in A1111.
+    """What the file tells about its noise levels (abar) and its prediction.
 
-    A1111 knows the markers `v_pred` and `ztsnr`; those of Karras et al.'s noise levels (Playground 2.5 and
-    CosXL) are read as Forge and ComfyUI do.
+    2.x files do not tell the prediction: a call of the UNet does, as in A1111. A1111 knows the markers
+    `v_pred` and `ztsnr`; those of Karras et al.'s noise levels (Playground 2.5, CosXL) are read as Forge and
+    ComfyUI do.
     """
     config: dict[str, Any] = {"prediction_type": UNKNOWN if is_2 else "epsilon"}
     if is_xl and weights.keys() >= PLAYGROUND:

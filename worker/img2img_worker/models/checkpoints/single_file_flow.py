@@ -1,4 +1,4 @@
-"""SD 3 and Flux in one file, in the layout that ComfyUI and Stability publish: transformer, texts and VAE."""
+"""Reads SD 3 and Flux from one file with transformer, text encoders and VAE (ComfyUI's, Stability's)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,9 +24,9 @@ from img2img_worker.models.prompts.tokenizer import read_t5_tokenizer
 
 TRANSFORMER, TEXTS = "model.diffusion_model.", "text_encoders."
 CLIP_L, CLIP_G, T5 = (f"{TEXTS}{name}.transformer." for name in ("clip_l", "clip_g", "t5xxl"))
-#: Stability's and ComfyUI's name
+#: prefixes of the VAE: Stability's and ComfyUI's
 VAES = ("first_stage_model.", "vae.")
-#: which transformer it is, with or without prefix
+#: the blocks by which a transformer is known
 BLOCKS = {"joint_blocks.": "Stable Diffusion 3", "double_blocks.": "Flux"}
 #: the folder beside a file that holds T5's vocabulary
 T5_FOLDER = "tokenizer_t5"
@@ -47,7 +47,7 @@ def read_flow(weights: Tensors, path: Path) -> CheckpointParts:
     """The parts in a file; T5's vocabulary is read from the folder `tokenizer_t5` beside it.
 
     Raises:
-        Refused: the transformer alone, no vocabulary.
+        Refused: the text encoders or the VAE are missing, or T5's vocabulary is.
         KeyError: a weight is missing.
     """
     kind = next(
@@ -97,7 +97,7 @@ def _scheduler(config: Mapping[str, Any], *, is_flux: bool) -> Mapping[str, Any]
 def _sd3(weights: Tensors) -> Component:
     config = infer_config_flow.sd3_config(weights)
     left = weights.without_taking()
-    converted = convert_sd3_transformer_checkpoint_to_diffusers(left)  # takes out what it uses
+    converted = convert_sd3_transformer_checkpoint_to_diffusers(left)  # removes what it uses
     weights.take(key for key in weights if key not in left)
     return Component(config=config | {"_class_name": SD3}, weights=converted)
 
@@ -113,7 +113,7 @@ def _flux(weights: Weights) -> Component:
 
 
 def _clip(weights: Weights, *, projects: bool) -> Component:
-    """CLIP-L; SD 3 takes its pooled state as it is, which is a projection that changes nothing (A1111)."""
+    """CLIP-L; as in A1111, SD 3 takes its pooled state unprojected, here by an identity as its projection."""
     text = {key: weights[key] for key in weights if key.startswith("text_model.")}
     config = infer_config.clip_config(text)
     if projects:

@@ -1,4 +1,4 @@
-"""The tensors of a file, and which of them a reader took."""
+"""The tensors of a file, and which of them a reader has used."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,8 +7,8 @@ from torch import Tensor
 
 from img2img_shared.errors import Refused
 
-#: what files hold that has no part in a picture: copies kept for training, what the optimizer knew, tables
-#: that follow from the noise levels, counts and masks, CLIP's parts for comparing texts with pictures
+#: tensors that no picture depends on: copies kept for training, the optimizer's state, tables that follow
+#: from the noise levels, counts and masks, CLIP's parts for comparing texts with pictures
 _WITHOUT_EFFECT = re.compile(
     r"(model_ema|first_stage_model\.(model_ema|loss)|optimizer\w*|ema|callbacks|loops)\..+"
     r"|(global_step|epoch|state_dict|log_sigmas|sigmas|denoiser\.(log_)?sigmas|scale_factor|logvar|__\w+__)"
@@ -43,7 +43,7 @@ class Tensors(Mapping[str, Tensor]):
         return len(self._names)
 
     def below(self, *prefixes: str) -> "Tensors":
-        """Those whose names begin with one of these, named without it; taken there is taken here."""
+        """A view of the tensors below these prefixes, named without them; what it takes counts here, too."""
         view = Tensors(self._tensors)
         view._names = {
             name.removeprefix(prefix): whole
@@ -59,13 +59,13 @@ class Tensors(Mapping[str, Tensor]):
         return {name: self._tensors[whole] for name, whole in self._names.items()}
 
     def take(self, names: Iterable[str]) -> None:
-        """Counts these as taken."""
+        """Count these as taken."""
         self._taken.update(self._names[name] for name in names)
 
     def refuse_left(self, source: object) -> None:
         """
         Raises:
-            Refused: there are others than those that were taken, and they are not known to have no effect.
+            Refused: some tensors were not taken, and are not known to have no effect.
         """
         left = sorted(
             whole

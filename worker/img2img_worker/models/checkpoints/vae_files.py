@@ -1,4 +1,4 @@
-"""The files of VAEs that images may name, where A1111 looks for them, and what is in one."""
+"""Finds VAEs' files where A1111 looks for them, and reads them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,37 +16,37 @@ from img2img_worker.models.checkpoints.single_file_flow import VAES
 from img2img_worker.models.checkpoints.tensors import Tensors
 from img2img_worker.models.checkpoints.weights import read_weights
 
-#: A1111's folders of them, below its models: whole ones, and TAESD's
+#: their folders in a folder of models, as in A1111: whole VAEs, and TAESD's
 FOLDER, TINY_FOLDER = "VAE", "VAE-taesd"
-#: how its files of TAESD end
+#: endings of TAESD's files
 _TINY_ENDINGS = (".pth", ".safetensors")
-#: the order in which A1111 looks through files beside checkpoints, and then through its folder
+#: endings in the order in which A1111 goes through files
 _ENDINGS = (".ckpt", ".pt", ".safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VaeFiles:
-    """Those for one checkpoint, as they are when they are asked for."""
+    """The files of VAEs for one checkpoint, looked up at each call."""
 
-    #: None: no folder but the checkpoint's own
+    #: the folder of models; None: only the checkpoint's own folder is searched
     models_dir: Path | None = None
-    #: its file; None: one that has none beside it
+    #: the checkpoint's file; None: it is a folder, with nothing beside it
     checkpoint: Path | None = None
 
     @classmethod
     def of(cls, models_dir: Path | None, checkpoint: Path) -> Self:
-        """Those for a checkpoint's file, or its folder, which has its VAE in it."""
+        """The VAEs for a checkpoint's file, or for its folder, which contains its VAE."""
         return cls(models_dir=models_dir, checkpoint=None if checkpoint.is_dir() else checkpoint)
 
     def by_name(self) -> dict[str, Path]:
-        """All by their files' names, in A1111's order; of one name, what lies beside the checkpoint."""
+        """All by their files' names, in A1111's order; of equal names, the one beside the checkpoint."""
         found: dict[str, Path] = {}
         for path in (*self._beside_checkpoints(), *self._in_folder(), *self._beside()):
             found[path.name] = path
         return found
 
     def automatic(self) -> Path | None:
-        """The one that A1111 takes for this checkpoint: the first whose name begins with its name."""
+        """The VAE that A1111 takes for this checkpoint: the first whose name begins with the checkpoint's."""
         if self.checkpoint is None:
             return None
         name, folder = self.checkpoint.stem, self.checkpoint.parent
@@ -54,7 +54,7 @@ class VaeFiles:
         return min(fitting, key=lambda path: path.parent != folder, default=None)
 
     def tiny(self, name: str) -> Path | None:
-        """TAESD's file of that name, as "taesd_decoder"."""
+        """TAESD's file of a name such as "taesd_decoder"; None: there is none."""
         if self.models_dir is None:
             return None
         paths = (self.models_dir / TINY_FOLDER / f"{name}{ending}" for ending in _TINY_ENDINGS)
@@ -76,14 +76,14 @@ class VaeFiles:
 def read_vae(path: Path, *, is_checkpoint: bool = False, **scales: Any) -> Component:
     """The VAE in a file in the original layout, its names with or without prefix.
 
-    A pickle's tensors are read, and nothing in it is run.
+    Of a pickle only tensors are read; no code in it runs.
 
     Args:
-        is_checkpoint: there is more than a VAE in it.
+        is_checkpoint: whether the file may hold more than a VAE.
         scales: as `vae_component` takes them.
 
     Raises:
-        Refused: it holds no whole VAE, or more; it cannot be read.
+        Refused: the file cannot be read, holds no complete VAE, or tensors that are not the VAE's.
     """
     read = unscaled(read_weights(path, allow_pickles=True), path)
     prefix = next((each for each in VAES if any(key.startswith(each) for key in read)), "")
@@ -95,20 +95,20 @@ def read_vae(path: Path, *, is_checkpoint: bool = False, **scales: Any) -> Compo
         component = vae_component(weights, VAES[0], **scales)
     except KeyError as missing:
         raise Refused("vae", path.name, f"it lacks {missing.args[0]}; use a complete VAE") from None
-    except (IndexError, ValueError, TypeError):  # layers of other names or shapes are counted there
-        reason = "its layers are none of a VAE's in the original layout, as A1111 reads it; use another file"
+    except (IndexError, ValueError, TypeError):  # from layers of other names or shapes
+        reason = "its layers are not those of a VAE in the original layout, as A1111 reads; use another file"
         raise Refused("vae", path.name, reason) from None
     weights.refuse_left(path)
     return component
 
 
 def read_tiny(path: Path, *, is_decoder: bool, latent_channels: int) -> Component:
-    """A half of TAESD as its author publishes it, in the names of diffusers' AutoencoderTiny.
+    """TAESD's encoder or decoder as its author publishes it, under diffusers' names (AutoencoderTiny).
 
     Raises:
         Refused: it cannot be read.
     """
-    # a published decoder counts the clamp before its first layer
+    # in a published decoder, number 0 is the clamp before its first layer
     weights = {
         f"layers.{int(number) - is_decoder}.{rest}" if number.isdecimal() else key: value
         for key, value in read_weights(path, allow_pickles=True).items()

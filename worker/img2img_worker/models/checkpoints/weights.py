@@ -1,4 +1,4 @@
-"""Weights on a disk: read without running what is in them, put into a network without initialising it."""
+"""Reads weights from files without running code in them, and builds networks with them."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -19,12 +19,12 @@ from img2img_worker.models.pickles import load_pickle
 
 Network = TypeVar("Network", bound=nn.Module)
 
-#: what a pickle has its tensors under, where it tells more than these
+#: keys under which a pickle has its tensors, if it holds more than these
 _WHOLES = ("state_dict", "model")
-#: what the pickle of an IP-Adapter has in two parts, and its .safetensors in one with these before the names
+#: the two parts of an IP-Adapter's pickle; in its .safetensors file these are prefixes of names
 _PARTS = ("image_proj", "ip_adapter")
 
-#: tensors that networks of other versions saved and none of today's needs
+#: endings of tensors that older versions of networks saved and none needs today
 _OBSOLETE = ("position_ids", "logit_scale")
 #: diffusers' old names inside a VAE's attention, still found in the best-known checkpoints
 _RENAMED = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
@@ -33,13 +33,13 @@ _RENAMED = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_
 def read_weights(
     path: Path, *, allow_pickles: bool = False, files: MappedFiles | None = None
 ) -> dict[str, Tensor]:
-    """All tensors of one file, on the CPU (a .safetensors file is mapped, not read, until used).
+    """All tensors of one file, on the CPU; those of a .safetensors file are mapped, and read when used.
 
     Args:
-        files: give back what was read of it, where weights are put into a network by way of them.
+        files: maps the file, and can then release the pages that were read (see `assemble`).
 
     Raises:
-        Refused: not a .safetensors file, or a broken one; a pickle, unless allowed.
+        Refused: it is a pickle without `allow_pickles`, neither that nor a .safetensors file, or broken.
     """
     ending = path.suffix.lower()
     if ending == ".safetensors":
@@ -78,13 +78,13 @@ def read_weights(
 def read_component(
     folder: Path, *, allow_pickles: bool = False, files: MappedFiles | None = None
 ) -> dict[str, Tensor]:
-    """The weights in one folder of the diffusers layout: one file, several with an index, or fp16's.
+    """The weights in one folder of the diffusers layout: in one file or several with an index, maybe as fp16.
 
     Args:
         files: as in `read_weights`.
 
     Raises:
-        Refused: no weights there that may be read.
+        Refused: the folder has no weights, or they cannot be read.
     """
     for stem in ("diffusion_pytorch_model", "model", "pytorch_model"):
         for variant in ("", ".fp16"):
@@ -104,7 +104,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        Refused: no such file, or not a JSON object.
+        Refused: there is no such file, or it holds no JSON object.
     """
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
@@ -132,19 +132,19 @@ def assemble(
     fuses: bool = True,
     float8: bool = False,
 ) -> Network:
-    """A network that holds `weights`, in evaluation mode; every weight must be there, and fit.
+    """A network with `weights`, in evaluation mode. It uses every weight, and they cover all it has.
 
-    Built on torch's meta device, so that no time goes into initial values.
+    It is built on torch's meta device, so that no time is spent on initial values.
 
     Args:
         network: builds it.
-        source: what the weights are of, for the message.
-        files: that the weights are mapped from.
-        fuses: on a GPU its layers run as kernels of ours, see `fuse_layers`; not if it is to be compiled.
-        float8: keep those of linear and convolutional layers in 8 bits.
+        source: the file or folder of the weights, for error messages.
+        files: the files that the weights are mapped from.
+        fuses: on a GPU, run its layers as the farm's own kernels (`fuse_layers`); not if it will be compiled.
+        float8: keep the weights of linear and convolutional layers in 8 bits.
 
     Raises:
-        Refused: there is no such network; weights are missing, superfluous or of another shape.
+        Refused: `network` fails; weights are missing, superfluous or of another shape.
     """
     try:
         with shapes_alone():
@@ -168,7 +168,7 @@ def assemble(
     in_8_bits = keep_in_float8(built) if float8 else {}
     placed: dict[str, Tensor] = {}
     for key, value in (files or MappedFiles()).used(found):
-        # copied: what is mapped lies unaligned, which changes last bits, and needs its file to stay as it is
+        # copied: mapped weights are unaligned, which changes last bits, and change if their file does
         copied = value.to(device=device, dtype=dtype, copy=True)
         if key in in_8_bits:
             placed |= zip(in_8_bits[key], quantized(copied), strict=True)
@@ -184,7 +184,7 @@ def assemble(
 
 
 def _shards(index: Path) -> list[str]:
-    """Names of the files that an index speaks of; nothing outside of its folder."""
+    """The names of the files in an index, without any path: they can only be in its folder."""
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict):
         raise Refused("model", str(index), "it has no weight_map; use a complete checkpoint")
@@ -197,13 +197,13 @@ def _renamed(key: str, wanted: Mapping[str, Tensor]) -> str:
     for old, new in _RENAMED.items():
         if key.replace(old, new) in wanted:
             return key.replace(old, new)
-    # some have it in the names of CLIP's layers, some do not
+    # only some files have this prefix in the names of CLIP's layers
     bare = key.removeprefix("text_model.")
     return bare if bare in wanted else key
 
 
 def _fill_positions(network: nn.Module, device: torch.device) -> None:
-    """CLIP's position ids are no weight but a count, so no file holds them."""
+    """Give CLIP its position ids, which are only a count, and in no file."""
     for module in network.modules():
         ids = module._buffers.get("position_ids")
         if ids is not None:

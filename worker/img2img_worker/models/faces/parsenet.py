@@ -1,4 +1,4 @@
-"""ParseNet: to which part of a face each of its pixels belongs.
+"""ParseNet: finds the part of a face to which each pixel belongs.
 
 Source: Chen et al., "Progressive Semantic-Aware Style Transformation for Blind Face Restoration" (2021). The
 names of the tensors are those of the published weights (``parsing_parsenet.pth``), which A1111 downloads.

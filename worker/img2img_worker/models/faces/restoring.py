@@ -33,7 +33,7 @@ _AROUND = (135, 133, 132)
 _DETECTION_SIDE = 640
 #: least pixels between the eyes of a face that is restored
 _EYES_APART = 5
-#: pixels at the edges of a cut face that are not laid back
+#: pixels at the edges of a cut face that are not put back
 _EDGE = 10
 
 Pixels = NDArray[np.uint8]

@@ -1,4 +1,4 @@
-"""RetinaFace over a ResNet-50: where faces are, and their eyes, nose and corners of the mouth.
+"""RetinaFace over a ResNet-50: finds faces, and their eyes, nose and corners of the mouth.
 
 Source: Deng et al., "RetinaFace: Single-stage Dense Face Localisation in the Wild" (2019). The names of the
 tensors are those of the published weights (``detection_Resnet50_Final.pth``), which A1111 downloads.
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: pixels to a cell of each feature map, and the sides of the two anchors of each of its cells
+#: pixels per cell of each feature map, and the sides of the two anchors of each of its cells
 _STRIDES = {8: (16, 32), 16: (64, 128), 32: (256, 512)}
-#: factors of the network's answers: for centres and landmarks, and for sizes
+#: factors of the network's outputs: for centres and landmarks, and for sizes
 _VARIANCES = 0.1, 0.2
 #: the mean colour that is subtracted from a picture, as in training: blue, green, red
 _MEAN = 104.0, 117.0, 123.0
@@ -85,7 +85,7 @@ class RetinaFace(nn.Module):
 
 
 def _anchors(height: int, width: int) -> Tensor:
-    """The anchors [n, 4]: x and y of the centre, width and height, as shares of the picture."""
+    """The anchors [n, 4]: x and y of the centre, width and height, as fractions of the picture's."""
     found = []
     for stride, sides in _STRIDES.items():
         rows, columns = -(-height // stride), -(-width // stride)
@@ -112,7 +112,7 @@ def _suppress_overlapping(boxes: NDArray[np.float32], overlap: float) -> list[in
 
 
 class _ResNet(nn.Module):
-    """ResNet-50 without its head; gives the feature maps of 8, 16 and 32 pixels to a cell."""
+    """ResNet-50 without its head; gives the feature maps of 8, 16 and 32 pixels per cell."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class _Pyramid(nn.Module):
 
 
 class _Context(nn.Module):
-    """A context module (SSH): a map beside convolutions of it that see 5 × 5 and 7 × 7 cells."""
+    """A context module (SSH): convolutions of a map that cover 3 × 3, 5 × 5 and 7 × 7 cells."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class _Context(nn.Module):
 
 
 class _Head(nn.Module):
-    """A number of answers for each of a cell's two anchors."""
+    """A number of outputs for each of a cell's two anchors."""
 
     def __init__(self, answers: int) -> None:
         super().__init__()

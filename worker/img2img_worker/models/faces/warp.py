@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Pixels = TypeVar("Pixels", NDArray[np.uint8], NDArray[np.float64])
 
-#: fractional bits of OpenCV 4's fixed-point numbers: for a column's and a row's share of a place; for places
+#: fractional bits of OpenCV 4's fixed-point numbers: of a column's and a row's part of a place; of places
 _SHARE_BITS, _PLACE_BITS = 10, 5
 
 

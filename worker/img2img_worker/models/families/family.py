@@ -62,7 +62,7 @@ class Family(Protocol):
 
     @property
     def vae_factor(self) -> int:
-        """Pixels to a latent cell, each way."""
+        """Pixels per latent cell, along each side."""
 
     @property
     def native_side(self) -> int:

@@ -129,7 +129,7 @@ class FlowFamily(Autoencoding, ABC):
 
     @property
     def most_patches(self) -> int | None:
-        """The most patches that it has positions for, each way; None: any number."""
+        """The most patches that it has positions for, along each side; None: any number."""
         return None
 
     def levels(self, latent_size: tuple[int, int]) -> FlowLevels:

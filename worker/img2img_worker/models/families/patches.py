@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-#: latent cells to a patch, each way
+#: latent cells per patch, along each side
 PATCH = 2
 
 

@@ -81,7 +81,7 @@ class Vae:
 
     @property
     def factor(self) -> int:
-        """Pixels to a latent cell, each way."""
+        """Pixels per latent cell, along each side."""
         return int(2 ** (len(self.network.config.block_out_channels) - 1))
 
     @cached_property

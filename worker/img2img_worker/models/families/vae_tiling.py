@@ -35,8 +35,8 @@ def in_tiles(
     Args:
         batch: [B, C, H, W].
         tile: width and height of a tile in cells.
-        before: rows of `batch` to a cell.
-        after: rows of the output to a cell.
+        before: rows of `batch` per cell.
+        after: rows of the output per cell.
         norms: the network's group norms.
     """
     height, width = (side // before for side in batch.shape[-2:])

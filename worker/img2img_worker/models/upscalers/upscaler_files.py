@@ -1,4 +1,4 @@
-"""Upscalers' files: read without running what is in them, and told apart by their tensors' names."""
+"""Reads upscalers' files without running code in them, and tells their networks by their tensors' names."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ _UNKNOWN = "its tensors are those of no network that spandrel knows"
 
 
 def architecture(path: Path) -> str:
-    """What kind of network a file holds, by spandrel's name; read again only after the file has changed.
+    """Spandrel's name for the kind of network in a file; read again only after the file has changed.
 
     Raises:
         ValueError: it holds no network that spandrel knows, or cannot be read.
