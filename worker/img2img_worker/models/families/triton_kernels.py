@@ -22,24 +22,10 @@ P = ParamSpec("P")
 TILE = 64
 #: pixels whose moments are found together, at least; such parts of a picture, at most, and at a time
 PART, MOST_PARTS, PARTS = 4 * TILE, 256, 16
-#: most ranks of a low-rank product that a program works on at a time
-RANKS = 128
 #: programs of a kernel that fill a GPU
-PROGRAMS = 512
+PROGRAMS = 256
 #: numbers for whose values no kernel is made: each takes a third of a second, at the first picture ever
-_ANY = [
-    "step",
-    "pixels",
-    "size",
-    "part",
-    "parts",
-    "lines",
-    "total",
-    "width",
-    "seen_width",
-    "seen_height",
-    "n_terms",
-]
+_ANY = ("step", "pixels", "size", "part", "parts", "lines", "width", "seen_width", "seen_height", "n_terms")
 
 
 def _on_its_device(launch: Callable[P, Tensor]) -> Callable[P, Tensor]:
@@ -125,8 +111,8 @@ def gated(x: Tensor) -> Tensor:
     """``a · gelu(b)`` of x = [a, b] side by side, [..., 2·n] and contiguous; the answer is [..., n]."""
     width = x.shape[-1] // 2
     answer = x.new_empty(*x.shape[:-1], width)
-    lines, size = answer.numel() // width, min(1024, triton.next_power_of_2(width))
-    _gated[lines, triton.cdiv(width, size)](x, answer, width, size)
+    total, size = answer.numel(), 1024
+    _gated[(triton.cdiv(total, size),)](x, answer, total, width, size)
     return answer
 
 
@@ -165,7 +151,7 @@ def add_products(
             [rank, in, *kernel] and `up` [out, rank], both contiguous and of the type of `answer`, and the
             rank; 0: there is no such term.
         scales: float32 [R, T], or [1, T].
-        ranks: a power of two, 16 to `RANKS`: how many ranks are computed at a time.
+        ranks: how many are computed at a time: a power of two, 16 or more.
         is_aligned: whether all ranks can be divided by 16, and all addresses.
     """
     rows = len(x)
@@ -307,23 +293,28 @@ def _layer_normed(
 
 @_kernel
 def _summed(one, other, bias, answer, total, channels, SIZE: tl.constexpr):
-    place = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
+    begin = tl.program_id(0).to(tl.int64) * SIZE
+    place = begin + tl.arange(0, SIZE)
     inside = place < total
+    channel = ((begin % channels).to(tl.int32) + tl.arange(0, SIZE)) % channels
     value = tl.load(one + place, mask=inside, other=0.0).to(tl.float32)
     value += tl.load(other + place, mask=inside, other=0.0).to(tl.float32)
-    value += tl.load(bias + place % channels, mask=inside, other=0.0).to(tl.float32)
+    value += tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)
     tl.store(answer + place, value.to(answer.dtype.element_ty), mask=inside)
 
 
 @_kernel
-def _gated(x, answer, width, SIZE: tl.constexpr):
-    line = tl.program_id(0).to(tl.int64)
-    place = tl.program_id(1) * SIZE + tl.arange(0, SIZE)
-    inside = place < width
-    one = tl.load(x + line * 2 * width + place, mask=inside, other=0.0).to(tl.float32)
-    gate = tl.load(x + line * 2 * width + width + place, mask=inside, other=0.0).to(tl.float32)
+def _gated(x, answer, total, WIDTH: tl.constexpr, SIZE: tl.constexpr):
+    begin = tl.program_id(0).to(tl.int64) * SIZE
+    place = begin + tl.arange(0, SIZE)
+    inside = place < total
+    line = begin // WIDTH
+    within = (begin - line * WIDTH).to(tl.int32) + tl.arange(0, SIZE)
+    first = x + line * (2 * WIDTH) + within + within // WIDTH * WIDTH
+    one = tl.load(first, mask=inside, other=0.0).to(tl.float32)
+    gate = tl.load(first + WIDTH, mask=inside, other=0.0).to(tl.float32)
     value = one * (0.5 * gate * (1.0 + tl.math.erf(gate * 0.7071067811865476)))
-    tl.store(answer + line * width + place, value.to(answer.dtype.element_ty), mask=inside)
+    tl.store(answer + place, value.to(answer.dtype.element_ty), mask=inside)
 
 
 @_kernel
@@ -382,8 +373,8 @@ def _products_added(
                     is_seen = is_pixel & (seen_line >= 0) & (seen_line < seen_height)
                     is_seen = is_seen & (seen_column >= 0) & (seen_column < seen_width)
                     seen = x + row * from_row + seen_line * from_line + seen_column * from_pixel
-                    for start in range(0, inner, TILE):
-                        channel = start + tl.arange(0, TILE)
+                    for start in range(0, inner, 2 * TILE):
+                        channel = start + tl.arange(0, 2 * TILE)
                         is_channel = channel < inner
                         value = tl.load(
                             seen[:, None] + channel[None, :] * from_channel,
@@ -406,6 +397,6 @@ def _products_added(
                 to = answer + row * to_row + line[:, None] * to_line + column[:, None] * to_pixel
                 to += channel[None, :] * to_channel
                 inside = is_pixel[:, None] & is_channel[None, :]
-                value = tl.load(to, mask=inside, other=0.0).to(tl.float32)
-                value = tl.dot(scaled, matrix, value, input_precision=PRECISION)
+                value = tl.dot(scaled, matrix, input_precision=PRECISION)
+                value += tl.load(to, mask=inside, other=0.0).to(tl.float32)
                 tl.store(to, value.to(kind), mask=inside)
