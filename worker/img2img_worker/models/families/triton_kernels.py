@@ -22,6 +22,8 @@ P = ParamSpec("P")
 TILE = 64
 #: pixels whose moments are found together, at least; such parts of a picture, at most, and at a time
 PART, MOST_PARTS, PARTS = 4 * TILE, 256, 16
+#: channels of a group that a program has room for, at least: one kernel for groups of any usual size
+GROUP = 128
 #: programs of a kernel that fill a GPU
 PROGRAMS = 256
 #: numbers for whose values no kernel is made: each takes a third of a second, at the first picture ever
@@ -70,7 +72,7 @@ def group_norm(
     size = channels // groups
     _factors[rows, groups](
         moments, factors, weight, bias, added, step, pixels, channels, size, part, parts, epsilon,
-        add is not None, triton.next_power_of_2(size), PARTS,
+        add is not None, max(GROUP, triton.next_power_of_2(size)), PARTS,
     )  # fmt: skip
     answer = torch.empty_like(x)
     # pixels first: of the others there may be 65,535
@@ -190,21 +192,19 @@ def _kernel(function):
 
 
 @_kernel
-def _moments(
-    x, moments, pixels, channels, PART: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr
-):  # fmt: skip
+def _moments(x, moments, pixels, channels, part, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
     """Mean, and sum of squared deviations from it, of each channel of a part of a picture."""
     row, number = tl.program_id(0).to(tl.int64), tl.program_id(1)
     channel = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
     has_channel = channel < channels
-    first = number * PART
-    count = tl.minimum(PART, pixels - first)
+    first = number * part
+    count = tl.minimum(part, pixels - first)
     place = x + (row * pixels + first) * channels + channel
     # deviations from the first pixel: a large mean costs no digits
     pivot = tl.load(place, mask=has_channel, other=0.0).to(tl.float32)
     total = tl.zeros([PIXELS, CHANNELS], dtype=tl.float32)
     squares = tl.zeros([PIXELS, CHANNELS], dtype=tl.float32)
-    for start in range(0, tl.minimum(PART, count), PIXELS):
+    for start in range(0, count, PIXELS):
         pixel = start + tl.arange(0, PIXELS)
         inside = (pixel < count)[:, None] & has_channel[None, :]
         value = tl.load(place[None, :] + pixel[:, None].to(tl.int64) * channels, mask=inside, other=0.0)
