@@ -1,9 +1,10 @@
 """How long a worker takes from its start until it serves, against reading its checkpoint.
 
-    python -m bench.start [--size tiny|sd15|sdxl] [--checkpoint PATH] [--rounds 2]
+    python -m bench.start [--device cuda] [--size tiny|sd15|sdxl] [--checkpoint PATH] [--rounds 2]
 
 Each round: the checkpoint's files are read once, from the disk; then a worker starts that knows nothing, and
-another that has the files' hashes from the first. Both find the files in the cache or not, as --cold says.
+another that has the files' hashes from the first, and on a GPU its kernels. Both find the files in the cache
+or not, as --cold says.
 """
 
 import argparse
@@ -69,14 +70,17 @@ def farm() -> Iterator[tuple[Ledger, dict[str, str]]]:
                 "IMG2IMG_STORE_URL": f"{folder}/store",
                 "IMG2IMG_DATA_DIR": f"{folder}/data",
             }
-            yield Ledger(redis), {**os.environ, **environment}
+            # a worker keeps its kernels in its own folder
+            kept = {key: value for key, value in os.environ.items() if key != "TRITON_CACHE_DIR"}
+            yield Ledger(redis), {**kept, **environment}
     finally:
         server.remove()
 
 
-def start(checkpoint: Path, ledger: Ledger, environment: dict[str, str]) -> Start:
+def start(checkpoint: Path, device: str, ledger: Ledger, environment: dict[str, str]) -> Start:
     begun = time.perf_counter()
     command = [sys.executable, "-m", "img2img_worker", "--model", str(checkpoint), "--log-level", "warning"]
+    command += ["--device", device]
     worker = subprocess.Popen(command, env=environment)
     try:
         while not ledger.workers():
@@ -97,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--checkpoint", type=Path, help="default: a seeded one of that size, in float16")
     parser.add_argument("--rounds", type=int, default=2)
@@ -104,7 +109,9 @@ def main() -> None:
     arguments = parser.parse_args()
     table = Table("round", "worker", "wall s", "beyond reading", "CPU s", "peak GiB")
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = arguments.checkpoint or save(arguments.size, Path(folder) / "model", torch.float16)
+        checkpoint = arguments.checkpoint or save(
+            arguments.size, Path(folder) / "model", torch.float16, arguments.device
+        )
         for number in range(1, arguments.rounds + 1):
             forget(checkpoint)
             reading = seconds_to_read(checkpoint)
@@ -113,7 +120,7 @@ def main() -> None:
                 for how in ("the first", "one that has the hashes"):
                     if arguments.cold:
                         forget(checkpoint)
-                    took = start(checkpoint, ledger, environment)
+                    took = start(checkpoint, arguments.device, ledger, environment)
                     row = took.wall, took.wall - reading, took.cpu, took.peak
                     table.add_row("", how, *(f"{value:.1f}" for value in row))
     Console().print(table)
