@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 knobs = pytest.importorskip("triton").knobs
 from img2img_worker.models.adapters.products import _Sender, _terms_of  # noqa: E402
-from img2img_worker.models.adapters.row_table import RowTable, Scaled  # noqa: E402
+from img2img_worker.models.adapters.row_table import Entry, RowTable, Scaled  # noqa: E402
 from img2img_worker.models.families.triton_kernels import (  # noqa: E402
     add_products,
     doubled,
@@ -144,6 +144,6 @@ def test_products_are_added_to_the_rows_whose_they_are(
         return found
 
     device = torch.device(DEVICE)
-    found = check(given, RowTable.of([{"layer": row} if row else {} for row in own], device), own)
+    found = check(given, RowTable.of([Entry.of({"layer": row} if row else {}) for row in own], device), own)
     assert torch.equal(found[0], answer[0])
-    check(x, RowTable.of([{"layer": own[1]}], device), [own[1]] * len(x))
+    check(x, RowTable.of([Entry.of({"layer": own[1]})], device), [own[1]] * len(x))

@@ -9,7 +9,7 @@ from torch.func import functional_call
 
 from img2img_worker.models.adapters.low_rank import Product
 from img2img_worker.models.adapters.products import _Sender, _terms_of
-from img2img_worker.models.adapters.row_table import MOST, RowTable, Scaled
+from img2img_worker.models.adapters.row_table import MOST, Entry, RowTable, Scaled
 
 LAYERS: dict[str, tuple[nn.Linear | nn.Conv2d, tuple[int, ...]]] = {
     "linear": (nn.Linear(12, 20), (5, 7, 12)),
@@ -53,7 +53,7 @@ def test_each_row_gets_its_own_products(name: str) -> None:
 
 def read(table: RowTable, row: int, layer: str) -> list[tuple[Tensor, Tensor, float]]:
     """What a kernel finds there."""
-    at = {matrix.data_ptr(): matrix for matrix in table.matrices}
+    at = {matrix.data_ptr(): matrix for entry in table.entries for matrix in entry.matrices}
     number = table.layers.index(layer)
     found = []
     for (down, up, rank), scale in zip(
@@ -74,7 +74,7 @@ def test_a_table_has_each_rows_products() -> None:
     none: Mapping[str, Sequence[Scaled]] = {}
     both = {"to_q": [(ink, 0.5), (gold, -2.0)], "to_k": [(gold, 1.0)]}
     one = {"conv_in": [(cut, 3.0)], "to_q": [(ink, 1.0)]}
-    table = RowTable.of([none, both, one, both], torch.device("cpu"))
+    table = RowTable.of([Entry.of(own) for own in (none, both, one, both)], torch.device("cpu"))
     assert table.layers == ("conv_in", "to_k", "to_q")
     assert table.places.shape == (3, 4, 2, 3)
     for row, own in enumerate([none, both, one, both]):
@@ -91,7 +91,8 @@ def test_a_table_has_each_rows_products() -> None:
 @pytest.mark.parametrize(("ranks", "at_once"), [((4,), 16), ((16, 40), 64), ((16, 300), MOST)])
 def test_ranks_of_any_number_are_computed_some_at_a_time(ranks: tuple[int, ...], at_once: int) -> None:
     layer = nn.Linear(12, 20)
-    table = RowTable.of([{"to_q": [(product(layer, rank), 1.0)]} for rank in ranks], torch.device("cpu"))
+    entries = [Entry.of({"to_q": [(product(layer, rank), 1.0)]}) for rank in ranks]
+    table = RowTable.of(entries, torch.device("cpu"))
     assert table.ranks == at_once
     assert not table.is_aligned
 
@@ -99,6 +100,7 @@ def test_ranks_of_any_number_are_computed_some_at_a_time(ranks: tuple[int, ...],
 def test_tables_of_other_rows_of_the_same_layers_are_of_one_kind() -> None:
     """So that a recorded call can be given either."""
     layer, device = nn.Linear(12, 20), torch.device("cpu")
-    rows = [{"to_q": [(product(layer, rank), 1.0)]} for rank in (16, 16, 48)]
-    kinds = [RowTable.of(each, device).kind for each in ([rows[0], {}], [{}, rows[1]], [rows[2], rows[0]])]
+    ink, gold, wide = (Entry.of({"to_q": [(product(layer, rank), 1.0)]}) for rank in (16, 16, 48))
+    none = Entry.of({})
+    kinds = [RowTable.of(each, device).kind for each in ([ink, none], [none, gold], [wide, ink])]
     assert kinds[0] == kinds[1] != kinds[2]

@@ -1,12 +1,14 @@
 """A patch: what an image's LoRAs add to a network."""
 
-from collections.abc import KeysView, Mapping
+from collections.abc import KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from img2img_worker.models.adapters.low_rank import Adapter
+from img2img_worker.models.adapters.row_table import Entry, Scaled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,26 @@ class Patch:
         """Whether everything it adds is a product of two factors, so that rows can have it one by one."""
         adapters = (adapter for own, _ in self.parts for adapter in own.values())
         return all(adapter.product is not None for adapter in adapters)
+
+    @cached_property
+    def products(self) -> Mapping[str, Sequence[Scaled]]:
+        """Its products and their scales by layer, in the order in which they are added.
+
+        Raises:
+            ValueError: one is no product (see `has_products`).
+        """
+        found: dict[str, list[Scaled]] = {}
+        for adapters, strength in self.parts:
+            for layer, adapter in adapters.items():
+                if adapter.product is None:
+                    raise ValueError(f"{adapter.layer} is no product")
+                found.setdefault(layer, []).append((adapter.product, strength * adapter.scale))
+        return found
+
+    @cached_property
+    def entry(self) -> Entry:
+        """What a row that has it has in a table for a GPU."""
+        return Entry.of(self.products)
 
     def layers(self) -> KeysView[str]:
         """The names of the layers that it changes."""

@@ -3,7 +3,7 @@
 ``W x + s · up (down x)`` is ``(W + s · up · down) x`` to rounding (LoRA, Hu et al. 2021).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -79,28 +79,22 @@ class RowPatches:
         return self.patches[0] if len(set(self.patches)) == 1 else None
 
     @cached_property
-    def _of_patch(self) -> Mapping[Patch, Mapping[str, Sequence[Scaled]]]:
-        """Each patch's products by layer."""
-        return {patch: _products(patch) for patch in set(self.patches)}
-
-    @cached_property
     def table(self) -> RowTable | None:
         """Where a kernel finds the products; None: there is no GPU here, or it has no kernels."""
-        each = (own for layers in self._of_patch.values() for own in layers.values())
-        (product, _), *_ = next(each, [(None, 0)])
-        if product is None or not product.up.is_cuda or kernels_on(product.up.device) is None:
-            return None
         patches = self.patches if self.common is None else (self.common,)
-        return RowTable.of([self._of_patch[patch] for patch in patches], product.up.device)
+        matrix = next((matrix for patch in patches for matrix in patch.entry.matrices), None)
+        if matrix is None or not matrix.is_cuda or kernels_on(matrix.device) is None:
+            return None
+        return RowTable.of([patch.entry for patch in patches], matrix.device)
 
     @cached_property
     def terms(self) -> Mapping[str, Sequence[_Added]]:
         """The terms that are added to each layer's output, by the layer's name."""
         if self.common is not None:
-            return {layer: [_Common(own)] for layer, own in self._of_patch[self.common].items()}
+            return {layer: [_Common(own)] for layer, own in self.common.products.items()}
         layers: dict[str, dict[tuple[int, ...], list[tuple[int, Product, float]]]] = {}
         for row, patch in enumerate(self.patches):
-            for layer, own in self._of_patch[patch].items():
+            for layer, own in patch.products.items():
                 for product, scale in own:
                     alike = layers.setdefault(layer, {}).setdefault(tuple(product.down.shape), [])
                     alike.append((row, product, scale))
@@ -181,22 +175,6 @@ class RowProducts:
 def _add(terms: Sequence[_Added], layer: Any, given: tuple[Any, ...], answer: Tensor) -> None:
     for each in terms:
         each.add(layer, given[0], answer)
-
-
-def _products(patch: Patch) -> dict[str, list[Scaled]]:
-    """A patch's products and their scales, by layer, in the order in which they are added."""
-    found: dict[str, list[Scaled]] = {}
-    for layer, product, scale in _each(patch):
-        found.setdefault(layer, []).append((product, scale))
-    return found
-
-
-def _each(patch: Patch) -> Iterator[tuple[str, Product, float]]:
-    for adapters, strength in patch.parts:
-        for layer, adapter in adapters.items():
-            if adapter.product is None:
-                raise ValueError(f"{adapter.layer} is no product")
-            yield layer, adapter.product, strength * adapter.scale
 
 
 class _Sender:
