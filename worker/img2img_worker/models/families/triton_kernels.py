@@ -204,7 +204,7 @@ def _moments(x, moments, pixels, channels, part, PIXELS: tl.constexpr, CHANNELS:
     pivot = tl.load(place, mask=has_channel, other=0.0).to(tl.float32)
     total = tl.zeros([PIXELS, CHANNELS], dtype=tl.float32)
     squares = tl.zeros([PIXELS, CHANNELS], dtype=tl.float32)
-    for start in range(0, count, PIXELS):
+    for start in tl.range(0, count, PIXELS, num_stages=3):
         pixel = start + tl.arange(0, PIXELS)
         inside = (pixel < count)[:, None] & has_channel[None, :]
         value = tl.load(place[None, :] + pixel[:, None].to(tl.int64) * channels, mask=inside, other=0.0)
