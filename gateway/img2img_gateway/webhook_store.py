@@ -8,7 +8,10 @@ import base64
 import secrets
 import time
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from typing import Any, Self
+
+from anyio import CapacityLimiter, to_thread
 
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.webhook_deliveries import Deliveries
@@ -16,6 +19,9 @@ from img2img_gateway.webhook_targets import find_target
 from img2img_shared.job import Job
 from img2img_shared.ledger.tables import Table, first_value
 from img2img_shared.records import Event
+
+#: hosts that are looked up at a time, for requests: one may take half a minute
+LOOKUPS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +51,8 @@ class WebhookStore:
     def __init__(self, farm: AsyncFarm) -> None:
         self._farm = farm
         self._hooks = Table(farm.redis, "hooks")
+        #: apart from the farm's calls, which hosts that nobody can look up would hold up
+        self._lookups = CapacityLimiter(LOOKUPS)
         self.deliveries = Deliveries(farm, self.secret)
 
     async def checked(self, url: str, events: list[Any]) -> Hook:
@@ -54,7 +62,8 @@ class WebhookStore:
             Refused: its URL may not be called.
             Unavailable: its host cannot be looked up.
         """
-        await self._farm.call(find_target, url, private=self._farm.settings.webhook_private)
+        look_up = partial(find_target, url, private=self._farm.settings.webhook_private)
+        await to_thread.run_sync(look_up, limiter=self._lookups)
         return Hook(tenant="", url=url, events=tuple(events), ended=0, created=time.time())
 
     def add(self, job: Job, hook: Hook) -> None:

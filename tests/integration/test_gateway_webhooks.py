@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,11 +24,12 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from img2img_gateway import webhook_deliveries, webhook_dispatcher, webhook_request, webhook_targets
 from img2img_gateway.app import create_app
-from img2img_gateway.async_farm import AsyncFarm
+from img2img_gateway.async_farm import THREADS, AsyncFarm
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.webhook_deliveries import LANE, SHARE, Deliveries
 from img2img_gateway.webhook_dispatcher import WebhookDispatcher
 from img2img_gateway.webhook_request import post
+from img2img_gateway.webhook_store import LOOKUPS
 from img2img_gateway.webhook_targets import find_target, is_public
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.ledger.connect import FarmRedis, Word
@@ -113,6 +115,30 @@ def test_each_image_is_told_if_asked_and_failures_are_told_as_such(
     assert told["image.done"] == {"job": job, "index": 0, "reason": None}
     assert told["image.failed"] == {"job": job, "index": 1, "reason": "too dark"}
     assert (told["job.failed"]["done"], told["job.failed"]["failed"]) == (1, 1)
+
+
+def test_hosts_that_take_long_to_look_up_hold_up_no_other_request(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_over, looked_up = threading.Event(), []
+
+    def look_up(*_: object) -> list[str]:
+        looked_up.append(1)
+        is_over.wait(600)
+        return []
+
+    monkeypatch.setattr(webhook_targets, "_look_up", look_up)
+    data = {"model": "m", "webhook": json.dumps({"url": "https://slow.example/"})}
+    with ThreadPoolExecutor(2 * THREADS) as pool:
+        try:
+            for _ in range(2 * THREADS):
+                pool.submit(
+                    gateway.http.post, "/v1/jobs/upload", data=data, files=[("image", ("a.png", picture()))]
+                )
+            eventually("as many as may are looked up", lambda: len(looked_up) in (LOOKUPS, THREADS))
+            assert gateway.http.get("/v1/jobs").status_code == 200
+        finally:
+            is_over.set()
 
 
 def test_what_is_not_taken_is_sent_again_under_the_same_id(
