@@ -3,9 +3,9 @@
 import re
 import struct
 
-#: what is read: a JPEG's scans (encoders write a dozen at most), its segments and a PNG's chunks of pixels,
-#: and a TIFF's strips or tiles (64 megapixels have as many of 16 × 16)
-_SCANS, _CHUNKS, _STRIPS = 100, 100_000, 250_000
+#: what is read: a JPEG's scans (encoders write a dozen at most), its segments, a PNG's chunks or a GIF's
+#: blocks, and a TIFF's strips or tiles (64 megapixels have as many of 16 × 16)
+_SCANS, _PARTS = 100, 250_000
 #: a JPEG's markers, but for those without a segment, and those of them that matter
 _MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd8])")
 _SCAN, _END = 0xDA, 0xD9
@@ -22,17 +22,19 @@ _STRIP_OFFSETS, _TILE_OFFSETS = 273, 324
 def too_many_parts(data: bytes) -> str | None:
     """Of what a file has so many that reading it takes minutes or gigabytes; None: it is read soon."""
     if data.startswith(b"\xff\xd8"):
-        return f"more than {_SCANS} scans or {_CHUNKS:,} segments" if _has_many_scans(data) else None
+        return f"more than {_SCANS} scans or {_PARTS:,} segments" if _has_many_scans(data) else None
     if data.startswith(b"\x89PNG"):
-        return f"more than {_CHUNKS:,} chunks" if data.count(b"IDAT") > _CHUNKS else None
+        return f"more than {_PARTS:,} chunks" if _has_many_chunks(data) else None
+    if data.startswith(b"GIF8"):
+        return f"more than {_PARTS:,} blocks of metadata" if _has_many_blocks(data) else None
     if data[:4] in TIFF:
-        return f"more than {_STRIPS:,} strips or tiles" if _strips(data) > _STRIPS else None
+        return f"more than {_PARTS:,} strips or tiles" if _strips(data) > _PARTS else None
     return None
 
 
 def _has_many_scans(data: bytes) -> bool:
     """As decoders go through a JPEG: what follows its end (a film, often) is not looked at."""
-    at, scans, left = 2, 0, _CHUNKS
+    at, scans, left = 2, 0, _PARTS
     while left > 0 and scans <= _SCANS:
         found = _MARKER.search(data, at)
         if found is None or found[1][0] == _END:
@@ -41,6 +43,30 @@ def _has_many_scans(data: bytes) -> bool:
         scans += found[1][0] == _SCAN
         at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
     return True
+
+
+def _has_many_chunks(data: bytes) -> bool:
+    """Of a PNG, up to its end."""
+    at = len(b"\x89PNG\r\n\x1a\n")
+    for _ in range(_PARTS):
+        if at + 8 > len(data) or data[at + 4 : at + 8] == b"IEND":
+            return False
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return True
+
+
+def _has_many_blocks(data: bytes) -> bool:
+    """Of a GIF, in the extensions before its first frame."""
+    flags = data[10] if len(data) > 10 else 0
+    at, left = 13 + (3 << 1 + (flags & 7) if flags & 0x80 else 0), _PARTS
+    while data[at : at + 1] == b"\x21" and left > 0:
+        at += 2
+        while at < len(data) and data[at] and left > 0:
+            at += 1 + data[at]
+            left -= 1
+        at += 1
+        left -= 1
+    return left <= 0
 
 
 def _strips(data: bytes) -> int:
