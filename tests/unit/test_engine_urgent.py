@@ -111,27 +111,39 @@ class WaitingFamily(ToyFamily):
         return (yield from super().encode_prompts(prompts, **more))
 
 
-def beside(family: ToyFamily, low_steps: int, steps: list[str]) -> tuple[Engine, Future[Any], Future[Any]]:
-    """An engine of one slot, and the futures of what has it, and of something urgent that comes then."""
-    engine = Engine(family, slots=1, deterministic=False)
-    is_there, may_go = threading.Event(), threading.Event()
+class Beside:
+    """An engine of one slot, which something has when something urgent comes; and whose step each was."""
 
-    def low_step(done: int, _total: int) -> None:
-        steps.append("low")
+    def __init__(self, family: WaitingFamily) -> None:
+        self.steps: list[str] = []
+        self._is_there, self._may_go = threading.Event(), threading.Event()
+        self.engine = Engine(family, slots=1, deterministic=False)
+        self.low = self._submit("low", self._low_step, 0, steps=8)
+        self.urgent: Future[Any] = Future()
+
+    def come(self) -> None:
+        """Something urgent comes after four steps of the other."""
+        assert self._is_there.wait(60)
+        self.urgent = self._submit("urgent", lambda *_: self.steps.append("urgent"), 1, steps=3)
+        self._may_go.set()
+
+    def go(self) -> None:
+        """The other does not wait for it at its fourth step."""
+        self._may_go.set()
+
+    def _submit(self, prompt: str, on_step: OnStep, priority: int, steps: int) -> Future[Any]:
+        wanted = render(0, prompt=prompt, steps=steps, denoising_strength=1)
+        return self.engine.submit(wanted, on_step, priority=priority)
+
+    def _low_step(self, done: int, _total: int) -> None:
+        self.steps.append("low")
         if done == 4:
-            is_there.set()
-            may_go.wait(60)
-
-    low = engine.submit(render(0, prompt="low", steps=low_steps, denoising_strength=1), low_step)
-    assert is_there.wait(60)
-    wanted = render(1, prompt="urgent", steps=3, denoising_strength=1)
-    urgent = engine.submit(wanted, lambda *_: steps.append("urgent"), priority=1)
-    may_go.set()
-    return engine, low, urgent
+            self._is_there.set()
+            self._may_go.wait(60)
 
 
 def test_it_gets_ready_while_the_device_is_still_in_anothers_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    device, family, steps = ToyDevice(), WaitingFamily(), list[str]()
+    device, family = ToyDevice(), WaitingFamily()
     device.ticks = 0.1
     monkeypatch.setattr(loop, "Pace", lambda _: device.pace)
 
@@ -142,37 +154,42 @@ def test_it_gets_ready_while_the_device_is_still_in_anothers_call(monkeypatch: p
 
     family.before = before
     family.device_mark.passed.set()
-    engine, low, urgent = beside(family, 8, steps)
-    with engine:
+    beside = Beside(family)
+    with beside.engine:
+        beside.go()
+        assert device.stood_still.wait(60)
+        beside.come()
         assert family.began.wait(60)
-        assert steps == ["low"] * 4
+        assert beside.steps == ["low"] * 4
         device.ticks = 0.1
-        low.result(60)
-        urgent.result(60)
-    assert steps == ["low"] * 4 + ["urgent"] * 3 + ["low"] * 4
+        beside.low.result(60)
+        beside.urgent.result(60)
+    assert beside.steps == ["low"] * 4 + ["urgent"] * 3 + ["low"] * 4
 
 
 def test_calls_of_others_wait_for_one_that_is_soon_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    family, steps = WaitingFamily(device_mark=ToyMark(asked=5)), list[str]()
+    family = WaitingFamily(device_mark=ToyMark(asked=5))
     monkeypatch.setattr(loop, "Pace", lambda _: Pace(ToyDevice().record))
     monkeypatch.setattr(loop, "HOLD", 1e9)
-    engine, low, urgent = beside(family, 8, steps)
-    with engine:
+    beside = Beside(family)
+    with beside.engine:
+        beside.come()
         assert family.device_mark.was_asked.wait(60)
-        assert steps == ["low"] * 4
+        assert beside.steps == ["low"] * 4
         family.device_mark.passed.set()
-        low.result(60)
-        urgent.result(60)
-    assert steps == ["low"] * 4 + ["urgent"] * 3 + ["low"] * 4
+        beside.low.result(60)
+        beside.urgent.result(60)
+    assert beside.steps == ["low"] * 4 + ["urgent"] * 3 + ["low"] * 4
 
 
 def test_but_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    family, steps = WaitingFamily(), list[str]()
+    family = WaitingFamily()
     monkeypatch.setattr(loop, "Pace", lambda _: Pace(ToyDevice().record))
-    engine, low, urgent = beside(family, 8, steps)
-    with engine:
-        low.result(60)
-        assert not urgent.done()
+    beside = Beside(family)
+    with beside.engine:
+        beside.come()
+        beside.low.result(60)
+        assert not beside.urgent.done()
         family.device_mark.passed.set()
-        urgent.result(60)
-    assert steps == ["low"] * 8 + ["urgent"] * 3
+        beside.urgent.result(60)
+    assert beside.steps == ["low"] * 8 + ["urgent"] * 3

@@ -15,10 +15,16 @@ class ToyDevice:
         self.free = 0.0
         #: what the clock goes on by whenever somebody looks at it
         self.ticks = 0.0
+        #: set once somebody has looked at it ten times and it stood still
+        self.stood_still = threading.Event()
+        self._looks = 0
         self.pace = Pace(self.record, self.clock)
 
     def clock(self) -> float:
         self.now += self.ticks
+        self._looks = 0 if self.ticks else self._looks + 1
+        if self._looks >= 10:
+            self.stood_still.set()
         return self.now
 
     def give(self, seconds: float) -> None:
