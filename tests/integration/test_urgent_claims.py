@@ -13,6 +13,7 @@ from img2img_shared.errors import Unavailable
 from img2img_shared.ledger import Ledger
 from img2img_shared.records import Claim
 from img2img_worker.farm import urgent
+from img2img_worker.farm.claim_loop import ClaimLoop
 from img2img_worker.farm.current_model import CurrentModel
 from img2img_worker.farm.events import Event
 from img2img_worker.farm.leases import LeasedClaim, Leases
@@ -165,3 +166,29 @@ def test_it_goes_on_when_redis_was_away(
         full.ledger.submit(a_job("job-bbbb", 1, priority=3))
         assert full.claimed.get(timeout=PATIENCE).job_id == "job-bbbb"
     assert len(full.events) == 2
+
+
+def test_the_engine_is_told_before_the_pictures_are_there(ledger: Ledger) -> None:
+    expected: list[int] = []
+    engine: Any = SimpleNamespace(slots=1, expect=expected.append)
+    nothing: Any = None
+    claim_loop = ClaimLoop(
+        ledger=ledger,
+        store=nothing,
+        store_check=nothing,
+        current=current_model(engine, MODEL),
+        files=nothing,
+        upscalers=nothing,
+        face_restorers=nothing,
+        other_workers=nothing,
+        tile_jobs=nothing,
+        leases=Leases(ledger, lambda _: None),
+        health=nothing,
+        worker="w",
+        stopping=threading.Event(),
+        observe=lambda _: None,
+    )
+    ledger.submit(a_job("job-aaaa", 1, priority=3))
+    assert claim_loop.take(above=3) is None
+    assert claim_loop.take(above=2) is not None
+    assert expected == [3]

@@ -131,6 +131,12 @@ class Beside:
         """The other does not wait for it at its fourth step."""
         self._may_go.set()
 
+    def expect(self, *priorities: int) -> None:
+        """Something of these priorities will come, after four steps of the other."""
+        assert self._is_there.wait(60)
+        for priority in priorities:
+            self.engine.expect(priority)
+
     def _submit(self, prompt: str, on_step: OnStep, priority: int, steps: int) -> Future[Any]:
         wanted = render(0, prompt=prompt, steps=steps, denoising_strength=1)
         return self.engine.submit(wanted, on_step, priority=priority)
@@ -182,12 +188,31 @@ def test_calls_of_others_wait_for_one_that_is_soon_ready(monkeypatch: pytest.Mon
     assert beside.steps == ["low"] * 4 + ["urgent"] * 3 + ["low"] * 4
 
 
+def test_so_they_do_for_one_that_is_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    family, device = WaitingFamily(), ToyDevice()
+    family.device_mark.passed.set()
+    monkeypatch.setattr(loop, "Pace", lambda _: device.pace)
+    monkeypatch.setattr(loop, "HOLD", 1e9)
+    beside = Beside(family)
+    with beside.engine:
+        beside.expect(1, 0)
+        device.stood_still.clear()
+        beside.go()
+        assert device.stood_still.wait(60)
+        assert beside.steps == ["low"] * 4
+        beside.come()
+        beside.low.result(60)
+        beside.urgent.result(60)
+    assert beside.steps == ["low"] * 4 + ["urgent"] * 3 + ["low"] * 4
+
+
 def test_but_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     family = WaitingFamily()
     monkeypatch.setattr(loop, "Pace", lambda _: Pace(ToyDevice().record))
     beside = Beside(family)
     with beside.engine:
         beside.come()
+        beside.engine.expect(2)
         beside.low.result(60)
         assert not beside.urgent.done()
         family.device_mark.passed.set()

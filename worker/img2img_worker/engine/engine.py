@@ -139,6 +139,14 @@ class Engine:
         image.future.add_done_callback(lambda _: self._others.give_back(names))
         return image.future
 
+    def expect(self, priority: int) -> None:
+        """A picture of this priority will be submitted in a moment; thread-safe.
+
+        If it is more urgent than all in flight, a GPU is given no further call of theirs until it is there,
+        or a moment has passed: the picture would have to wait for that.
+        """
+        self._ask(_Errand(work=lambda: self._loop.expect(priority), answer=Future()))
+
     def estimate(self, picture: Future[Pixels]) -> Future[Pixels]:
         """A preview of a picture by the model's last answer, or by the init image before that; thread-safe.
 

@@ -27,7 +27,7 @@ from img2img_worker.models.steps import Steps
 
 #: seconds between two looks at what a device has done, while nothing is to be launched
 POLL = 0.002
-#: seconds for which calls are held back, at most, while a more urgent image gets ready
+#: seconds for which calls are held back, at most, for a more urgent image that is expected, or gets ready
 HOLD = 0.1
 
 #: called after memory ran out, with the number of slots for a while, and of images that left theirs
@@ -76,6 +76,8 @@ class EngineLoop:
         self._decoding = Decoding(self._side, self._finish, self._rest_finished, self._done)
         #: duration of the last model call
         self._seconds = 0.0
+        #: the priority of an image that others wait for, and until when
+        self._awaited = -inf, 0.0
         #: seconds from the last turn on for which it is too early for a call; 0: it made what there was
         self._early = 0.0
 
@@ -98,8 +100,14 @@ class EngineLoop:
         """How many slots are in use."""
         return len(self._slots)
 
+    def expect(self, priority: float) -> None:
+        """An image of this priority is about to come: do not begin another call of less urgent ones."""
+        if priority > self._priority:
+            self._awaited = priority, time.monotonic() + HOLD
+
     def take(self, image: RenderState) -> None:
         """Have an image wait for its texts, and then for a slot."""
+        self.expect(image.priority)
         if image.overflowed is None:
             self._prompts.take(image)
         else:
@@ -181,20 +189,14 @@ class EngineLoop:
         return max((image.priority for image in self._slots.in_flight), default=-inf)
 
     def _too_early(self) -> float:
-        """Seconds for which a call is too early: the device has enough to do, or a more urgent image comes.
-
-        Such a one is soon ready, and would have to wait for the call; there is a limit to that.
-        """
+        """Seconds for which a call is too early: the device has enough to do, or one more urgent comes."""
         if not self._pace:
             return 0.0
-        first = self._prompts.first
-        if (rest := self._pace.rest()) or first is None or not self._slots.in_flight:
+        if self._awaited[0] <= self._priority:  # it came
+            self._awaited = -inf, 0.0
+        if (rest := self._pace.rest()) or not self._slots.in_flight:
             return rest
-        if first.priority <= self._priority:
-            return 0.0
-        now = time.monotonic()
-        first.awaited_since = first.awaited_since or now
-        return max(0.0, first.awaited_since + HOLD - now)
+        return max(0.0, self._awaited[1] - time.monotonic())
 
     def _call(self) -> bool:
         """Make one model call, for the image that waited longest and all images whose rows can share it.

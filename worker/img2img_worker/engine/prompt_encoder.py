@@ -47,11 +47,6 @@ class PromptEncoder:
         """Those that wait for their texts."""
         return tuple(image for image, _, _ in self._images)
 
-    @property
-    def first(self) -> RenderState | None:
-        """The most urgent one of these that has waited longest for its turn."""
-        return self._images[0][0] if self._images else None
-
     def take(self, image: RenderState) -> None:
         """Its texts are to be encoded."""
         self._put(image, self._texts(image), None)

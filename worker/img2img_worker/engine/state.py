@@ -108,8 +108,6 @@ class RenderState:
     history: Tensor | None = None
     #: the device ran out of memory with nothing else in flight
     was_short: bool = False
-    #: when calls of less urgent ones began to wait until it is ready; None: they have not
-    awaited_since: float | None = None
     #: it has had its error
     failed: bool = False
     #: its picture is wanted after the next model call, as it is by then

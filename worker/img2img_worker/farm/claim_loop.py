@@ -124,6 +124,7 @@ class ClaimLoop:
         with self._current.claiming() as model:
             if model is None or (claim := self._claim(model.served.model, above)) is None:
                 return None
+            model.engine.expect(claim.priority)
             return self._leases.hold(claim, model)
 
     def _claim(self, model: str, above: int | None) -> Claim | None:
