@@ -126,7 +126,7 @@ class PlannedCourse:
         return self.answer - 1 if self.done else Z0
 
     def read_by(self, prediction: Prediction, levels: NoiseLevels) -> None:
-        self._calls = _calls(self._plan.told_by(levels), prediction)
+        self._calls = _calls(self._plan.for_levels(levels), prediction)
 
     def begin(self, z0: Tensor) -> Tensor:
         return to_device(self._noises, z0.device)

@@ -72,8 +72,8 @@ def _of_the_churn(params: Params) -> dict[str, object | None]:
         "s_tmax": params.s_tmax,
         "s_noise": params.s_noise if params.s_noise != 1 else None,
     }
-    told = params.add_churn_to_info.split(", ")
-    return {name.replace("s_", "Sigma "): value for name, value in values.items() if name in told}
+    wanted = params.add_churn_to_info.split(", ")
+    return {name.replace("s_", "Sigma "): value for name, value in values.items() if name in wanted}
 
 
 def _of_the_calls(
@@ -81,22 +81,24 @@ def _of_the_calls(
 ) -> dict[str, object | None]:
     """The entries that A1111 makes at model calls, in their order."""
     by_steps = params.refiner_switch_by_sample_steps or None
-    told: list[tuple[int, dict[str, object | None]]] = [(-1, {"Refiner switch by sampling steps": by_steps})]
+    entries: list[tuple[int, dict[str, object | None]]] = [
+        (-1, {"Refiner switch by sampling steps": by_steps})
+    ]
     refined = first_refined(params, plan, levels)
     if refined is not None:
         hires = params.hires_fix_refiner_pass
         default = RefinerParams.model_fields["hires_fix_refiner_pass"].default
-        is_told = params.enable_hr and hires != default
-        pairs = {"Hires refiner": hires if is_told else None, "Refiner": refiner}
-        told.append((refined, pairs | {"Refiner switch at": params.refiner_switch_at}))
-    told += _of_the_guidance(params, plan)
-    return {name: value for _, pairs in sorted(told, key=itemgetter(0)) for name, value in pairs.items()}
+        is_written = params.enable_hr and hires != default
+        pairs = {"Hires refiner": hires if is_written else None, "Refiner": refiner}
+        entries.append((refined, pairs | {"Refiner switch at": params.refiner_switch_at}))
+    entries += _of_the_guidance(params, plan)
+    return {name: value for _, pairs in sorted(entries, key=itemgetter(0)) for name, value in pairs.items()}
 
 
 def _of_the_guidance(params: Params, plan: Plan | LivePlan) -> list[tuple[int, dict[str, object | None]]]:
     """Entries, each with the first model call that causes it."""
     if isinstance(plan, LivePlan):
-        # its last calls come near to its end, every second one and the others
+        # its last calls, of which every second one skips the negative row, are near to its last sigma
         skipped = {plan.expected} if plan.last_sigma < params.s_min_uncond else set()
         first = {0} if params.skip_early_cond > 0 else set()
     else:
@@ -105,10 +107,10 @@ def _of_the_guidance(params: Params, plan: Plan | LivePlan) -> list[tuple[int, d
             call for call, (sigma, t) in calls if skips_negative(params, call, sigma=sigma, timestep=t)
         }
         first = {call for call in skipped if skips_early(params, call)}
-    told: list[tuple[int, dict[str, object | None]]] = []
+    entries: list[tuple[int, dict[str, object | None]]] = []
     if first:
-        told.append((min(first), {"Skip Early CFG": params.skip_early_cond}))
+        entries.append((min(first), {"Skip Early CFG": params.skip_early_cond}))
     if below := skipped - first:
         all_steps = params.s_min_uncond_all or None
-        told.append((min(below), {"NGMS": params.s_min_uncond, "NGMS all steps": all_steps}))
-    return told
+        entries.append((min(below), {"NGMS": params.s_min_uncond, "NGMS all steps": all_steps}))
+    return entries

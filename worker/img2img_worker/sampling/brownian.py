@@ -1,4 +1,4 @@
-"""A Brownian path over a run's sigmas, whose values do not depend on the order in which they are asked for.
+"""A Brownian path over a run's sigmas, whose values do not depend on the order in which they are computed.
 
 Each value follows from its place in a tree of halved intervals. It is the path of ``torchsde.BrownianTree``
 bit for bit, on either noise source, which A1111 gets by replacing a function inside torchsde.
@@ -16,10 +16,10 @@ from torch import Tensor
 #: (seed, shape) -> standard normal float32 noise: the first draw of that seed
 Randn = Callable[[int, tuple[int, ...]], Tensor]
 
-#: times are rounded to so many digits: torchsde's tolerance of 1e-6
+#: digits to which times are rounded: torchsde's tolerance of 1e-6
 DIGITS = 6
 POOL_SIZE = 24
-#: how many intervals are remembered: two ways down from the top
+#: most intervals that are cached: about two paths from the root to a leaf
 REMEMBERED = 64
 
 
@@ -98,7 +98,7 @@ class BrownianPath:
 
 
 def _single(sigma: float) -> float:
-    """Nearest single-precision number: A1111 asks with those, and the path is rough at any scale."""
+    """The nearest single-precision number, as A1111 uses: the path differs at the nearest other number."""
     return float(np.float32(sigma))
 
 

@@ -1,6 +1,6 @@
 """DPM-Solver of up to the third order, with ancestral noise: Lu et al. (2022), arXiv:2206.00927.
 
-Of the sigmas only the first, the last and their number count. Formulas and options are k-diffusion's, as
+Only the first sigma, the last one and their number matter. Formulas and options are k-diffusion's, as
 AUTOMATIC1111 1.10 calls them.
 """
 
@@ -21,17 +21,17 @@ from img2img_worker.sampling.vectors import LiveNoise, LiveSteps, Model, Noise, 
 #: a vector of coefficients, or a latent
 X = TypeVar("X", Vector, Tensor)
 
-#: of the adaptive step: where two orders may differ, by share and by amount; first length, in log sigma; how
-#: much shorter the next step may become before this one is done again
+#: of the adaptive step: relative and absolute tolerance; first length, in log sigma; least factor from a
+#: step's length to the next one's, below which the step is done again
 RTOL, ATOL, FIRST_LENGTH, ACCEPTED = 0.05, 0.0078, 0.05, 0.81
-#: model calls of one image after which it is given up
+#: most model calls of one image
 MOST_CALLS = 3000
 
 
 def dpm_fast(
     model: Model, x: Vector, sigmas: Array, noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
 ) -> Vector:
-    """DPM-Solver-fast: a call of the model for each step, in steps of the third order and a rest."""
+    """DPM-Solver-fast: as many model calls as steps, three for each step of third order, and a rest."""
     calls = len(sigmas) - 1
     n = calls // 3 + 1
     orders = [3] * (n - 2) + [2, 1] if calls % 3 == 0 else [3] * (n - 1) + [calls % 3]
@@ -47,12 +47,13 @@ def dpm_fast(
 
 
 def dpm_adaptive(x: Tensor, noise: LiveNoise, *, sigmas: Array, eta: float = 1.0) -> LiveSteps:
-    """DPM-Solver-23: steps so long that its second and third order agree; one that is too long is done again.
+    """DPM-Solver-23: steps so long that second and third order still agree; a longer one is done again.
 
-    x: float32 [C, h, w], here and in what is yielded and returned.
+    Args:
+        x: float32 [C, h, w], as is what is yielded and returned.
 
     Raises:
-        ArithmeticError: the answers are not finite, or there is no end of it.
+        ArithmeticError: the answers are not finite, or `MOST_CALLS` did not suffice.
     """
     time, end, length = -log(sigmas[0]), -log(sigmas[-1]), FIRST_LENGTH
     lower = x
@@ -76,7 +77,7 @@ def dpm_adaptive(x: Tensor, noise: LiveNoise, *, sigmas: Array, eta: float = 1.0
 
 
 def _ancestral_above(sigma: float, sigma_next: float, last: float, eta: float) -> tuple[float, float]:
-    """(down, up) of an ancestral step that goes down no further than to the last sigma."""
+    """(down, up) of an ancestral step, of which `down` is not below the last sigma."""
     down = max(ancestral(sigma, sigma_next, eta)[0], last)
     return down, sqrt(max(sigma_next**2 - down**2, 0.0))
 
@@ -116,7 +117,7 @@ def third_order(x: X, sigma: float, sigma_next: float) -> Generator[tuple[X, flo
 def _answered(
     steps: Generator[tuple[Vector, float], Vector, tuple[Vector, Vector]], model: Model
 ) -> tuple[Vector, Vector]:
-    """What `steps` return, their calls answered by `model`."""
+    """The return value of `steps`, whose calls `model` answers."""
     call = next(steps)
     while True:
         try:

@@ -1,7 +1,7 @@
-"""The noise levels a model was trained on, and the two ways between a sigma and a timestep.
+"""The noise levels that a model was trained on, and conversion between sigmas and timesteps.
 
-Sigmas are computed in single precision, by the operations of torch that A1111 uses: some samplers ask for
-noise by sigma, and a Brownian path is another at any other place, however near.
+Sigmas are computed in single precision, by the operations of torch that A1111 uses: some samplers draw noise
+from a Brownian path at a sigma, and it differs at the nearest other number.
 """
 
 from dataclasses import dataclass, replace
@@ -17,31 +17,31 @@ from img2img_shared.errors import Refused
 Array = npt.NDArray[np.float64]
 
 
-#: share of signal that A1111 leaves to the last level of zero terminal SNR
+#: the part of the signal's variance that A1111 leaves at the last level of zero terminal SNR
 _LAST_ALPHA = 4.8973451890853435e-08
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NoiseLevels:
-    """A model's discrete noise levels, ascending, and what lies between them.
+    """A model's discrete noise levels, ascending, and interpolation between them.
 
-    Latents are variance-exploding here: x = z + sigma · noise. One object belongs to one loaded model;
-    compiled plans are cached by it, so it compares by identity.
+    Latents are variance-exploding here: x = z + sigma · noise. An object belongs to one loaded model, and
+    compares by identity: it is a key in the cache of compiled plans.
 
     >>> levels = NoiseLevels.from_alphas_cumprod(np.cumprod(1 - np.linspace(0.03**2, 0.11**2, 1000)))
     >>> round(levels.sigma_to_t(levels.sigma_max))
     999
     """
 
-    #: [N] share of the signal's variance that is left at each level, descending
+    #: [N] the part of the signal's variance that is left at each level, descending
     alphas_cumprod: Array
-    #: [N] the timestep that the model is told at each level, ascending
+    #: [N] the model's timestep for each level, ascending
     timesteps: Array
-    #: what is linear in the timestep between two levels; "nothing": the nearest level's timestep is told
+    #: what is linear in the timestep between two levels; "nothing": the nearest level's timestep is taken
     between: Literal["log sigma", "log alpha", "nothing"] = "log sigma"
     #: Align Your Steps has one table of noise levels for SDXL and another for the rest
     is_sdxl: bool = False
-    #: the lowest and the highest sigma of schedules, where they are not the model's
+    #: the lowest and the highest sigma of schedules; None: the model's
     ends: tuple[float, float] | None = None
     #: what sigmas and their logarithms are rounded to
     precision: torch.dtype = torch.float32
@@ -54,7 +54,7 @@ class NoiseLevels:
 
     @cached_property
     def sigmas(self) -> Array:
-        """[N] noise's standard deviation at each level, ascending."""
+        """[N] the noise's standard deviation at each level, ascending."""
         alphas = torch.tensor(self.alphas_cumprod, dtype=self.precision)
         return np.asarray(((1 - alphas) / alphas).sqrt(), dtype=np.float64)
 
@@ -64,21 +64,21 @@ class NoiseLevels:
 
     @property
     def sigma_min(self) -> float:
-        """Where schedules end, before 0."""
+        """The last sigma of schedules above 0."""
         return float(self.sigmas[0]) if self.ends is None else self.ends[0]
 
     @property
     def sigma_max(self) -> float:
-        """Where schedules begin."""
+        """The first sigma of schedules."""
         return float(self.sigmas[-1]) if self.ends is None else self.ends[1]
 
     def sigma_to_t(self, sigma: float) -> float:
-        """Timestep of a sigma above 0: a fraction between two levels, clamped to the first and the last.
+        """The timestep of a sigma above 0, fractional between two levels, clamped to the first and the last.
 
         Source: k-diffusion's ``DiscreteSchedule`` without quantisation.
         """
         if self.between == "nothing":
-            # in single precision, where two levels may be equally near: then A1111 tells the lower one
+            # in single precision two levels may be equally near; A1111 takes the lower one
             distances = torch.tensor(sigma, dtype=torch.float32).log() - self._log_sigmas
             return float(self.timesteps[int(distances.abs().argmin())])
         rounded = self.precision == torch.float16
@@ -86,7 +86,7 @@ class NoiseLevels:
         return float(np.interp(self._scale(np.asarray(sigma)), scale, self.timesteps))
 
     def t_to_sigma(self, t: npt.ArrayLike) -> Array:
-        """Sigma at each timestep, the inverse of `sigma_to_t`."""
+        """The sigma of each timestep, the inverse of `sigma_to_t`."""
         t = np.asarray(t, dtype=np.float64)
         if self.between == "log alpha":
             return np.asarray(np.sqrt(np.expm1(2 * np.interp(t, self.timesteps, self._scale(self.sigmas)))))
@@ -101,22 +101,24 @@ class NoiseLevels:
 
     @property
     def has_whole_timesteps(self) -> bool:
-        """Whether the model was trained on timesteps that can be counted."""
+        """Whether the model was trained on whole timesteps, and not on a continuum."""
         return True
 
     @property
     def scheduled(self) -> "NoiseLevels":
-        """The levels in the terms that schedules are written in, which `exploding` leads back from."""
+        """The levels in the terms of schedules; `exploding` converts their sigmas back."""
         return self
 
     def exploding(self, sigmas: Array) -> Array:
-        """Sigmas of `scheduled`, as those of a variance-exploding latent."""
+        """Sigmas of `scheduled` as those of a variance-exploding latent."""
         return sigmas
 
     @cached_property
     def zero_terminal_snr(self) -> "NoiseLevels":
-        """Shifted and stretched so that the last level is noise but for a trace: Lin et al. (2023),
-        arXiv:2305.08891, algorithm 1, with A1111's last level."""
+        """The levels, shifted and stretched so that the last one is nearly pure noise.
+
+        Source: Lin et al. (2023), arXiv:2305.08891, algorithm 1, with A1111's last level.
+        """
         signal = torch.tensor(self.alphas_cumprod, dtype=self.precision).sqrt()
         first, last = signal[0].clone(), signal[-1].clone()
         alphas = ((signal - last) * (first / (first - last))) ** 2
@@ -125,13 +127,13 @@ class NoiseLevels:
 
     @property
     def halved(self) -> "NoiseLevels":
-        """Rounded to half precision, and computed with in it."""
+        """The levels rounded to half precision, in which sigmas are then computed."""
         alphas = self.alphas_cumprod.astype(np.float16).astype(np.float64)
         return replace(self, alphas_cumprod=alphas, precision=torch.float16)
 
     @property
     def in_single_precision(self) -> "NoiseLevels":
-        """The same alphas, and all that follows from them in single precision."""
+        """The same alphas, from which sigmas are computed in single precision."""
         return self if self.precision == torch.float32 else replace(self, precision=torch.float32)
 
     def log_alpha(self) -> "NoiseLevels":
@@ -139,7 +141,7 @@ class NoiseLevels:
         return replace(self, between="log alpha")
 
     def every(self, nth: int) -> "NoiseLevels":
-        """Every nth level, the last one included: those a latent consistency model was distilled on."""
+        """Every nth level, the last one included: those on which a latent consistency model was distilled."""
         return replace(
             self,
             alphas_cumprod=self.alphas_cumprod[nth - 1 :: nth],
@@ -150,25 +152,25 @@ class NoiseLevels:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ContinuousLevels(NoiseLevels):
-    """Levels of a model that was trained on a continuum of sigmas and is told ``ln(sigma) / 4``.
+    """Levels of a model that was trained on a continuum of sigmas, with the timestep ``ln(sigma) / 4``.
 
-    A thousand of them, evenly in log sigma, stand for the continuum, as in ComfyUI; between them nothing is
-    lost, for the timestep is linear there. There are no whole timesteps.
+    A thousand of them, evenly spaced in log sigma, stand for the continuum, as in ComfyUI; interpolation
+    between them is exact, since the timestep is linear there. There are no whole timesteps.
 
     Source: Karras et al. (2022), arXiv:2206.00364, table 1.
     """
 
-    #: [N] ascending; kept, because a low one is lost in single precision beside an abar near 1
+    #: [N] the sigmas, ascending; low ones could not be computed from an abar near 1 in single precision
     of_training: Array
 
     @classmethod
     def between_sigmas(cls, least: float, most: float, *, latent_scale: float, is_sdxl: bool) -> Self:
-        """Levels of a model whose latents have a standard deviation of `latent_scale` when it sees them.
+        """Levels of a model that was trained on latents with a standard deviation of `latent_scale`.
 
-        Everything here is measured in that scale, so that a latent of variance 1 is what others have too.
+        The levels are in units of that scale, so that latents have a variance of 1, as all others do.
 
         Raises:
-            ValueError: not 0 < least < most.
+            ValueError: 0 < least < most < infinity does not hold.
         """
         if not 0 < least < most < np.inf:
             raise ValueError(f"sigmas from {least} to {most}")
@@ -191,7 +193,7 @@ class ContinuousLevels(NoiseLevels):
 
     @property
     def zero_terminal_snr(self) -> NoiseLevels:
-        """Itself: it ends as it was trained to."""
+        """Itself: the option does not apply."""
         return self
 
     @property
@@ -200,27 +202,27 @@ class ContinuousLevels(NoiseLevels):
         return self
 
 
-#: a flow's last level is noise alone, which is a variance-exploding sigma of infinity; this is as good
+#: largest fraction of noise of a flow: 1 would be an infinite sigma
 _MOST = 1 - 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FlowLevels(NoiseLevels):
-    """A flow's levels, whose latent is ``(1 - f) z + f noise`` with a share f of noise in 0..1.
+    """A flow's levels, whose latent is ``(1 - f) z + f noise`` with a fraction f of noise in 0..1.
 
     Divided by ``1 - f`` it is the variance-exploding latent of all other models, with the sigma
-    ``s = f / (1 - f)``. The model is told ``t = 1000 f``: both ways are closed forms, so that the timestep
-    is exact for any sigma.
+    ``s = f / (1 - f)``. The model's timestep is ``t = 1000 f``. Both conversions are closed forms, so the
+    timestep is exact for any sigma.
 
-    What that means for samplers. Euler, and whatever else follows straight lines from an x to a denoised
-    latent (DDIM, LCM), visits the same latents in s as in f, where A1111 and diffusers step. Heun, DPM2,
-    LMS and the DPM++ multistep methods weigh several such lines: in s by the model's own log SNR, as in
-    their papers and in diffusers' DPM-Solver for flows; A1111 weighs them in f, which differs by the
-    methods' own error. Noise that samplers add on the way (eta, churn, ancestral and SDE ones) keeps the
-    latent one of the flow; A1111 adds it in f as if that were exploding, and leaves the flow. `extra_noise`
-    is measured against z; `s_tmin`, `s_tmax` and `s_min_uncond` are compared with s.
+    What that means for samplers: Euler, and others that follow straight lines from an x to a denoised latent
+    (DDIM, LCM), visit the same latents in s as in f, in which A1111 and diffusers step. Heun, DPM2, LMS and
+    the DPM++ multistep methods combine several such lines: in s with weights by the log SNR, as in their
+    papers and in diffusers' DPM-Solver for flows. A1111 computes these weights in f, which differs by the
+    methods' own error. With noise that samplers add (eta, churn, ancestral and SDE ones), the latent stays
+    one of the flow; A1111 adds it in f as if that were variance-exploding, and leaves the flow.
+    `extra_noise` is relative to z; `s_tmin`, `s_tmax` and `s_min_uncond` are compared with s.
 
-    Schedules see the shares (`scheduled`), as in A1111: its levels are the 1000 shares, log-linear between.
+    Schedules are computed in f (`scheduled`), as in A1111: on 1000 levels of f, log-linear between them.
     """
 
     @cached_property
@@ -228,7 +230,7 @@ class FlowLevels(NoiseLevels):
         return self.t_to_sigma(self.timesteps)
 
     def sigma_to_t(self, sigma: float) -> float:
-        """1000 times the share of noise."""
+        """1000 times the fraction of noise."""
         return float(1000 * sigma / (1 + sigma))
 
     def t_to_sigma(self, t: npt.ArrayLike) -> Array:
@@ -240,7 +242,7 @@ class FlowLevels(NoiseLevels):
 
     @property
     def zero_terminal_snr(self) -> NoiseLevels:
-        """Itself: a flow ends with noise alone."""
+        """Itself: a flow ends in pure noise anyway."""
         return self
 
     @property
@@ -249,9 +251,10 @@ class FlowLevels(NoiseLevels):
         return self
 
     def exploding(self, sigmas: Array) -> Array:
-        """
+        """As in `NoiseLevels`.
+
         Raises:
-            Refused: shares above 1, which only one schedule has.
+            Refused: fractions above 1, which only Align Your Steps has.
         """
         if sigmas.max() > 1:
             raise Refused(
@@ -264,17 +267,17 @@ class FlowLevels(NoiseLevels):
 
 
 class _Shares(NoiseLevels):
-    """A flow's shares of noise, as if they were sigmas."""
+    """A flow's fractions of noise, as if they were sigmas."""
 
     @cached_property
     def sigmas(self) -> Array:
-        # through single precision only now: the smallest share's square is near its last digit beside 1
+        # rounded to single precision only here: in it, the smallest alpha could hardly be told from 1
         return np.asarray(np.sqrt(1 / self.alphas_cumprod - 1), dtype=np.float32).astype(np.float64)
 
 
 @lru_cache(maxsize=1024)
 def flow_levels(shift: float) -> FlowLevels:
-    """The levels of a flow that were shifted towards noise by `shift`; the same object for the same shift.
+    """The levels of a flow, shifted towards noise by `shift`; the same object for the same shift.
 
     Source: Esser et al. (2024), arXiv:2403.03206, equation 23.
     """

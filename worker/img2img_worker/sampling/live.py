@@ -1,7 +1,7 @@
-"""Samplers whose steps depend on the model's answers, of which no table can be made.
+"""Plans of adaptive samplers, whose steps depend on the model's answers, so that no table can be compiled.
 
 Such a sampler is a generator: it yields a latent and its sigma where others call the model, is sent the
-answer, and returns the last latent. Its calls join those of all other images.
+answer, and returns the last latent. Its model calls are shared with other images all the same.
 """
 
 from collections.abc import Callable
@@ -21,22 +21,22 @@ from img2img_worker.sampling.vectors import LiveNoise, LiveSteps
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LivePlan:
-    """What such a sampler runs on for one image."""
+    """An adaptive sampler's run for one image."""
 
     #: (first x, noise) to its steps
     sampler: Callable[[Tensor, LiveNoise], LiveSteps]
-    #: how much of z0 and of the first noise the first x has
+    #: coefficients of z0 and of the first noise in the first x
     first: tuple[float, float]
-    #: the model's, by which it is told a timestep
+    #: the model's, from which its timesteps follow
     levels: NoiseLevels
-    #: model calls that it may take, for those who watch
+    #: an estimate of its model calls, for progress
     expected: int
     #: the sigma that it ends at
     last_sigma: float
 
 
 def plan_of(key: PlanKey, levels: NoiseLevels) -> Plan | LivePlan:
-    """What the engine runs for a render.
+    """The plan that the engine executes for a render.
 
     Raises:
         Refused: as `compile_plan`.

@@ -1,4 +1,4 @@
-"""Noise of one image: a stream of its own, so that a picture does not depend on what it is rendered beside.
+"""The noise of one image: a stream of its own, so that a picture does not depend on its neighbours.
 
 Source: A1111's ``rng.ImageRNG``, for the noise sources "CPU" and "NV".
 """
@@ -44,7 +44,7 @@ class NoiseStream:
         if params.seed_resize_from_w and params.seed_resize_from_h:
             shape = (shape[0], params.seed_resize_from_h // 8, params.seed_resize_from_w // 8)
         resized = shape != self._shape
-        # noise of another size is the seed's too: drawn from a stream of its own
+        # noise of another size comes from a stream of its own with the same seed
         noise = first_draw(self._seed, shape, params.noise_source) if resized else self._stream.randn(shape)
         if params.subseed_strength:
             noise = slerp(
@@ -54,7 +54,7 @@ class NoiseStream:
 
 
 def noises(plan: Plan, params: Params, seed: int, subseed: int, shape: Shape) -> Iterator[Tensor]:
-    """The plan's K noises in order, each float32 [C, h, w], drawn as they are asked for."""
+    """The plan's K noises in order, each float32 [C, h, w], drawn when they are needed."""
     stream = NoiseStream(params, seed, subseed, shape)
     drawn = 0
     path: BrownianPath | None = None
@@ -72,26 +72,26 @@ def noises(plan: Plan, params: Params, seed: int, subseed: int, shape: Shape) ->
 
 
 def _path_seed(params: Params, seed: int) -> int:
-    """The Brownian path's: the image's own, but in A1111's old way a number that it draws."""
+    """The seed of the Brownian path: the image's own or, as in older versions of A1111, drawn with that."""
     if not params.no_dpmpp_sde_batch_determinism:
         return seed
     return int(torch.randint(0, 2**63 - 1, [], generator=torch.Generator().manual_seed(seed)))
 
 
 def fill_noise(seed: int, shape: Shape, noise_source: str = "cpu") -> Tensor:
-    """What fill mode 2 puts under the mask: the seed's first draw, without subseed or resize."""
+    """The noise of fill mode 2 under the mask: the seed's first draw, without subseed or resize."""
     return first_draw(seed, shape, noise_source)
 
 
 def first_draw(seed: int, shape: tuple[int, ...], noise_source: str) -> Tensor:
-    """Standard normal float32 numbers: the first that `seed` gives."""
+    """The first standard normal float32 numbers of a seed."""
     return _stream(noise_source, seed).randn(shape)
 
 
 def slerp(part: float, low: Tensor, high: Tensor) -> Tensor:
-    """Spherical interpolation of two noises [C, h, w], column by column as A1111 has it.
+    """Spherical interpolation of two noises [C, h, w], column by column as in A1111.
 
-    Where the columns hardly differ A1111 interpolates linearly, with the two changed over.
+    If the columns hardly differ, A1111 interpolates linearly, and with the two exchanged.
     """
     cosine = (low / low.norm(dim=1, keepdim=True) * (high / high.norm(dim=1, keepdim=True))).sum(1)
     if cosine.mean() > 0.9995:
@@ -103,7 +103,7 @@ def slerp(part: float, low: Tensor, high: Tensor) -> Tensor:
 
 
 def centred(noise: Tensor, around: Tensor) -> Tensor:
-    """`noise` laid over the middle of `around`, cut where it is larger."""
+    """`around` with `noise` over its middle, cropped where it is larger."""
     laid = around.clone()
     target, source = [slice(None)], [slice(None)]
     for size, place in zip(noise.shape[1:], around.shape[1:], strict=True):

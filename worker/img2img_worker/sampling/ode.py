@@ -1,7 +1,7 @@
 """Samplers that follow the probability flow: Karras et al. (2022), DPM-Solver++, PLMS, Restart.
 
-Arguments of each: model, first latent, descending sigmas, noise; back comes the last latent. Formulas and
-options are k-diffusion's, as AUTOMATIC1111 1.10 calls them, unless a line says otherwise.
+Each takes model, first latent, descending sigmas and noise, and returns the last latent. Formulas and options
+are k-diffusion's, as AUTOMATIC1111 1.10 calls them, unless a line says otherwise.
 """
 
 from collections.abc import Iterable
@@ -31,9 +31,9 @@ def churn(
     s_tmax: float = inf,
     s_noise: float = 1.0,
 ) -> tuple[Vector, float]:
-    """(x, sigma) raised by some fresh noise: Karras et al. (2022), algorithm 2, lines 4 to 6."""
+    """(x, sigma) with some new noise added: Karras et al. (2022), algorithm 2, lines 4 to 6."""
     sigma = sigmas[i]
-    # drawn at every step, used or not: what a later step draws must not depend on s_tmin and s_tmax
+    # drawn at every step, used or not, so that later draws do not depend on s_tmin and s_tmax
     fresh = noise(sigma, sigma)
     if not s_tmin <= sigma <= s_tmax or not s_churn:
         return x, sigma
@@ -58,7 +58,7 @@ def heun(model: Model, x: Vector, sigmas: Array, noise: Noise, **churning: float
 
 
 def heun_step(model: Model, x: Vector, sigma: float, sigma_next: float) -> Vector:
-    """Trapezoid rule; the step to 0 is Euler's."""
+    """A step by the trapezoid rule; the step to 0 is Euler's."""
     d = slope(x, sigma, model(x, sigma))
     ahead = x + (sigma_next - sigma) * d
     if sigma_next == 0:
@@ -76,7 +76,7 @@ def dpm_2(model: Model, x: Vector, sigmas: Array, noise: Noise, **churning: floa
 
 
 def midpoint_step(model: Model, x: Vector, sigma: float, sigma_next: float) -> Vector:
-    """Midpoint rule, the midpoint taken in log sigma; the step to 0 is Euler's."""
+    """A step by the midpoint rule, with the midpoint in log sigma; the step to 0 is Euler's."""
     d = slope(x, sigma, model(x, sigma))
     if sigma_next == 0:
         return x - sigma * d
@@ -97,9 +97,9 @@ def lms(model: Model, x: Vector, sigmas: Array, _noise: Noise, *, order: int = 4
 
 
 def plms(model: Model, x: Vector, sigmas: Array, _noise: Noise) -> Vector:
-    """Pseudo linear multistep: Liu et al. (2022), arXiv:2202.09778, begun by an improved Euler step.
+    """Pseudo linear multistep: Liu et al. (2022), arXiv:2202.09778, with an improved Euler step first.
 
-    The weights are those of even steps in time, whatever the sigmas.
+    The weights are those for even steps in time, whatever the sigmas.
     """
     slopes: list[Vector] = []  # newest first
     for sigma, sigma_next in pairwise(sigmas):
@@ -122,7 +122,7 @@ _ADAMS_BASHFORTH = {
 
 
 def _lagrange_integral(nodes: Array, j: int, end: float) -> float:
-    """Integral from 0 to end of the polynomial that is 1 at nodes[j] and 0 at the other nodes."""
+    """The integral from 0 to `end` of the polynomial that is 1 at nodes[j] and 0 at the other nodes."""
     others = np.delete(nodes, j)
     through = np.atleast_1d(np.poly(others)) / np.prod(nodes[j] - others)
     return float(np.polyval(np.polyint(through), end))

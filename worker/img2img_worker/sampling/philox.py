@@ -1,4 +1,4 @@
-"""The normal numbers an NVIDIA GPU's generator gives, computed on the CPU.
+"""The normal numbers of an NVIDIA GPU's generator, computed on the CPU.
 
 Philox 4x32-10, Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3", and Box–Muller, as
 ``torch.randn(device="cuda")`` combines them and A1111's ``rng_philox`` imitates them.
@@ -21,7 +21,7 @@ class Philox:
     """A generator of one GPU's stream: each call of `randn` is one call of ``torch.randn`` there."""
 
     def __init__(self, seed: int) -> None:
-        #: of one below 0 its two's complement, as NumPy has it
+        #: a negative seed as its two's complement, as in NumPy
         self._seed = seed % 2**64
         self._calls = 0
 
@@ -47,7 +47,7 @@ def philox(counter: tuple[Words, Words, Words, Words], key: Words) -> tuple[Word
 
 
 def box_muller(first: Words, second: Words) -> npt.NDArray[np.float32]:
-    """The first of each pair of normal numbers that two uniform words give."""
+    """The first of each pair of normal numbers that two uniform words make."""
     radius = np.sqrt(-2.0 * np.log(first * TO_UNIT + TO_UNIT / 2))
     return np.asarray(radius * np.sin(second * TO_ANGLE + TO_ANGLE / 2), dtype=np.float32)
 

@@ -1,9 +1,9 @@
 """A sampler's steps for one image, as a table of coefficients.
 
 Every sampler here is linear in the first latent, the noises and the model's answers. So it is run once, in
-float64, on vectors of coefficients in place of latents: what it hands to the model, and what it returns,
-are the table's rows. Executing a plan needs no sampler: each model call's latent is a sum over the history
-[z0, noises, answers], of which `terms` makes a short one.
+float64, on vectors of coefficients in place of latents: the vectors that it gives to the model, and the one
+that it returns, are the table's rows. Executing a plan needs no sampler: each model call's latent is a sum
+over the history [z0, noises, answers], which `terms` shortens.
 """
 
 from dataclasses import dataclass, replace
@@ -25,9 +25,9 @@ from img2img_worker.sampling.vectors import Vector
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """An independent standard normal noise: so many draws of the image's stream come before it (0: the
-    start's)."""
+    """An independent standard normal noise."""
 
+    #: number of draws of the image's stream before it; 0: the starting noise
     position: int
 
 
@@ -48,47 +48,47 @@ class Plan:
 
     #: [M] noise level of each model call
     sigmas: Array
-    #: [M] timestep that the model is told, a fraction
+    #: [M] the model's timestep for each call, which may be a fraction
     timesteps: npt.NDArray[np.float32]
-    #: [M, D] coefficients of each call's latent, variance-exploding; row i is 0 from answer i on
+    #: [M, D] coefficients of each call's latent, variance-exploding; in row i, 0 for answers from i on
     inputs: Array
     #: [D] coefficients of the last latent
     result: Array
-    #: [M] what the latent is multiplied by before the model sees it
+    #: [M] factor of the latent as the model's input
     scale_in: Array
-    #: [M] what the guidance's scale is multiplied by
+    #: [M] factor of the guidance scale
     guidance: Array
     #: [K] the noises that have an effect, in the order of their first use
     noises: tuple[Draw | Increment, ...]
     #: lowest and highest sigma that the Brownian path covers
     span: tuple[float, float]
-    #: [M] the noise level by which a velocity is read, where it is not `sigmas`
+    #: [M] the sigmas by which a velocity is converted to a denoised latent; None: `sigmas`
     velocity_sigmas: Array | None = None
-    #: whether what a mask keeps is laid into what the model sees, unnoised, and not into its answers
+    #: whether the part that a mask keeps is put into the model's inputs, without noise, not into its answers
     blends_input: bool = False
 
     @property
     def n_noises(self) -> int:
         return len(self.noises)
 
-    def told_by(self, levels: NoiseLevels) -> Self:
-        """The same steps for a checkpoint of other noise levels; timesteps that are counted stay."""
+    def for_levels(self, levels: NoiseLevels) -> Self:
+        """The same steps for a checkpoint with other noise levels; whole timesteps stay as they are."""
         if self.blends_input:
             return self
-        told = np.array([levels.sigma_to_t(sigma) for sigma in self.sigmas], dtype=np.float32)
-        return replace(self, timesteps=told)
+        timesteps = np.array([levels.sigma_to_t(sigma) for sigma in self.sigmas], dtype=np.float32)
+        return replace(self, timesteps=timesteps)
 
     @cached_property
     def terms(self) -> tuple[Terms, ...]:
-        """[M] `inputs` again, each row by way of the one before."""
+        """[M] `inputs`, each row in terms of the one before."""
         return terms(self.inputs)
 
 
 def levels_of(key: PlanKey, levels: NoiseLevels) -> NoiseLevels:
-    """A model's levels as a render's sampler sees them.
+    """A model's noise levels as a render's sampler uses them.
 
     Raises:
-        Refused: the sampler counts timesteps, and the levels are a continuum; a level has no sigma.
+        Refused: the sampler needs whole timesteps, and the levels are a continuum; or a level has no sigma.
     """
     sampler = SAMPLERS[key.sampler_name]
     if not levels.has_whole_timesteps and (sampler.timesteps or sampler.original_timesteps is not None):
@@ -96,7 +96,7 @@ def levels_of(key: PlanKey, levels: NoiseLevels) -> NoiseLevels:
             "this checkpoint was trained on a continuum of noise, without timesteps; choose another sampler"
         )
         raise Refused("sampler_name", key.sampler_name, reason)
-    # A1111 makes img2img's k-diffusion samplers before it heeds these options
+    # A1111 creates img2img's k-diffusion samplers before it applies these options
     if sampler.timesteps or key.txt2img or key.second_pass:
         if key.use_downcasted_alpha_bar:
             levels = levels.halved
@@ -114,10 +114,10 @@ def levels_of(key: PlanKey, levels: NoiseLevels) -> NoiseLevels:
 
 @lru_cache(maxsize=128)
 def compile_plan(key: PlanKey, levels: NoiseLevels) -> Plan:
-    """The plan of a render, but of an adaptive sampler's calls; without steps it calls no model and gives z0.
+    """The plan of a render whose sampler is not adaptive; with 0 steps its result is z0.
 
     Raises:
-        Refused: for steps, strength and schedule that do not go together.
+        Refused: steps, strength and schedule do not go together.
     """
     if key.steps == 0:
         none = np.zeros(0)
@@ -151,10 +151,10 @@ def compile_plan(key: PlanKey, levels: NoiseLevels) -> Plan:
             "sigmas are equal, or eta is too large; use fewer steps, more strength, or eta up to 1",
         ) from None
     plan = recorder.plan(x * run.scale_out, run.span, levels)
-    if sampler.timesteps:  # A1111 reads a velocity by whole timesteps
-        read_by = levels.sigmas[plan.timesteps.astype(int)]
-        return replace(plan, blends_input=True, velocity_sigmas=read_by)
-    if sampler.original_timesteps is not None:  # A1111's LCM takes any answer for noise, as at sigma 0
+    if sampler.timesteps:  # A1111 converts a velocity by whole timesteps
+        whole = levels.sigmas[plan.timesteps.astype(int)]
+        return replace(plan, blends_input=True, velocity_sigmas=whole)
+    if sampler.original_timesteps is not None:  # A1111's LCM takes every answer as noise, as at sigma 0
         return replace(plan, velocity_sigmas=np.zeros_like(plan.sigmas))
     return plan
 
@@ -162,7 +162,7 @@ def compile_plan(key: PlanKey, levels: NoiseLevels) -> Plan:
 class _Recorder:
     """The model and the noise of a sampler that is run on coefficients.
 
-    Whatever comes in gets a place of its own in the vectors, in the order it comes; `plan` sorts the places.
+    Each noise and answer gets the next place in the vectors; `plan` sorts the places.
     """
 
     def __init__(self, *, brownian: bool, capacity: int) -> None:

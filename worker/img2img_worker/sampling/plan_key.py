@@ -1,4 +1,4 @@
-"""The parameters that decide an image's steps."""
+"""The parameters that an image's plan depends on."""
 
 from dataclasses import dataclass
 from math import inf
@@ -64,7 +64,7 @@ class PlanKey:
 
     @property
     def steps_and_start(self) -> tuple[int, int]:
-        """(T, t_start): the schedule's length, and how many of its steps follow the first one that is run."""
+        """(T, t_start): the schedule's length, and the number of its steps after the first that is run."""
         if self.txt2img:
             return self.steps, self.steps - 1
         return schedule_and_start(self.steps, self.denoising_strength, fix_steps=self.fix_steps)

@@ -14,10 +14,10 @@ from img2img_worker.sampling.plan_key import PlanKey
 def takes_over(params: Params, call: int, *, sigma: float, timestep: float, levels: NoiseLevels) -> bool:
     """Whether the refiner makes this model call, counted from 0; if so, it makes all later ones.
 
-    Source: A1111's ``apply_refiner``, which counts noise levels, not steps.
+    Source: A1111's ``apply_refiner``, which by default counts noise levels and not steps.
 
     Args:
-        levels: the first checkpoint's, as its sampler sees them.
+        levels: the first checkpoint's, as `levels_of` gives them to its sampler.
     """
     if params.refiner_checkpoint is None:
         return False
@@ -33,7 +33,7 @@ def takes_over(params: Params, call: int, *, sigma: float, timestep: float, leve
 
 
 def first_refined(params: Params, plan: Plan | LivePlan, levels: NoiseLevels) -> int | None:
-    """The first model call that the refiner makes; -1 for a sampler that decides as it goes; or None.
+    """The first model call that the refiner makes; -1: some call of an adaptive sampler; None: no call.
 
     Args:
         levels: the first checkpoint's.

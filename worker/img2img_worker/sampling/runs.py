@@ -1,4 +1,4 @@
-"""The sigmas that an image visits: by schedule, strength, and samplers with timesteps of their own."""
+"""The sigmas that an image visits, by its schedule, its strength and its sampler."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from img2img_worker.sampling.levels import Array, NoiseLevels
 from img2img_worker.sampling.plan_key import PlanKey
 from img2img_worker.sampling.schedules import sigmas
 
-#: longest schedule computed; beyond it, `fix_steps` with a tiny strength is refused
+#: longest schedule that is computed; `fix_steps` with a tiny strength would need a longer one, and is refused
 T_MAX = 100_000
-#: the ends of schedules in A1111's first days, which `use_old_karras_scheduler_sigmas` brings back
+#: the ends of schedules in the oldest A1111, which `use_old_karras_scheduler_sigmas` restores
 OLD_KARRAS = {"sigma_min": 0.1, "sigma_max": 10.0}
 
 
@@ -24,9 +24,9 @@ OLD_KARRAS = {"sigma_min": 0.1, "sigma_max": 10.0}
 class Run:
     """The sigmas that one image visits, and its start."""
 
-    #: [M + 1] descending; none where no model is called
+    #: [M + 1] descending; empty: no model is called
     sigmas: Array
-    #: how much of z0 and of the first noise the first latent has
+    #: coefficients of z0 and of the first noise in the first latent
     first: tuple[float, float]
     #: lowest sigma above 0 and highest that a Brownian path covers
     span: tuple[float, float] = (0.0, 0.0)
@@ -38,13 +38,13 @@ def run_of(key: PlanKey, levels: NoiseLevels) -> Run:
     """The run for the parameters.
 
     Raises:
-        Refused: a start that the schedule does not have, or a schedule that the levels do not have.
+        Refused: the schedule does not have the start, or the levels do not have the schedule.
     """
     return _RUNS[SAMPLERS[key.sampler_name].run](key, levels)
 
 
 def scheduled(key: PlanKey, levels: NoiseLevels) -> Run:
-    """The end of a schedule."""
+    """The last part of a schedule, as the denoising strength says."""
     steps, start = key.steps_and_start
     if steps > T_MAX:
         raise _too_long(key, T_MAX)
@@ -63,7 +63,7 @@ def scheduled(key: PlanKey, levels: NoiseLevels) -> Run:
 
 
 def ends(key: PlanKey, levels: NoiseLevels) -> Run:
-    """A schedule of which only the ends and the length count; those of txt2img are the model's."""
+    """A run between the ends of a schedule, in as many steps; in txt2img, between the model's ends."""
     run = scheduled(key, levels)
     first, last = run.sigmas[0], run.sigmas[-2]
     if key.txt2img:
@@ -75,25 +75,24 @@ def ends(key: PlanKey, levels: NoiseLevels) -> Run:
             "use more, so that two of the steps are run, or eta 0",
         )
     elif first == last and SAMPLERS[key.sampler_name].adaptive:
-        return Run(sigmas=np.zeros(0), first=run.first)  # it is there before its first step
+        return Run(sigmas=np.zeros(0), first=run.first)  # it starts at its end
     return Run(sigmas=np.geomspace(first, last, len(run.sigmas)), first=run.first)
 
 
 def timesteps(key: PlanKey, levels: NoiseLevels) -> Run:
     """Whole timesteps, down to the second level.
 
-    As A1111 counts them: the latent is noised to the level above the one where the run begins.
+    As in A1111, the latent is noised to the level above the one at which the run begins.
     """
     visited, noised_to = _timesteps(key, levels)
     return _preserved(key, levels.sigmas[visited[::-1]], float(levels.sigmas[noised_to]))
 
 
 def uni_pc(key: PlanKey, levels: NoiseLevels) -> Run:
-    """From where `timesteps` begins to the first level, in as many steps: evenly in time, in its root, or in
-    log sigma.
+    """From the start of `timesteps` to the first level in as many steps: even in time, its root or log sigma.
 
     Raises:
-        Refused: fewer steps than the order.
+        Refused: there are fewer steps than the order.
     """
     visited, noised_to = _timesteps(key, levels)
     n, total = len(visited), len(levels.sigmas)
@@ -119,14 +118,14 @@ _RUNS: dict[str, Callable[[PlanKey, NoiseLevels], Run]] = {
 
 
 def _first(key: PlanKey, sigma: float) -> tuple[float, float]:
-    """How much of z0 and of noise a latent noised to `sigma` has."""
+    """The coefficients of z0 and of noise in a latent that is noised to `sigma`."""
     if key.txt2img:
         return 0.0, sqrt(1 + sigma**2) if key.sgm_noise_multiplier else sigma
     return 1.0, (sigma + key.extra_noise) * key.initial_noise_multiplier
 
 
 def _preserved(key: PlanKey, visited: Array, noised_to: float) -> Run:
-    """A run whose latent preserves variance, the first one noised to another level than it begins at."""
+    """A run of a variance-preserving latent, which is noised to another level than the run begins at."""
     start, end = (visited[0], visited[-1]) if len(visited) else (noised_to, noised_to)
     ratio = sqrt((1 + start**2) / (1 + noised_to**2))
     z0, noise = _first(key, noised_to)
@@ -135,7 +134,7 @@ def _preserved(key: PlanKey, visited: Array, noised_to: float) -> Run:
 
 
 def _timesteps(key: PlanKey, levels: NoiseLevels) -> tuple[npt.NDArray[np.int64], int]:
-    """Those that are visited, ascending, and the one that the latent is noised to."""
+    """The timesteps that are visited, ascending, and the one to which the latent is noised."""
     total = len(levels.sigmas)
     steps, start = key.steps_and_start
     if steps + key.discards > total:

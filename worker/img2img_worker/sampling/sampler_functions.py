@@ -1,12 +1,12 @@
 """The functions of all samplers, by AUTOMATIC1111's names.
 
-To add a sampler write one function in `ode` or `sde`, `(model, x, sigmas, noise, *, options) -> x`, in its
-paper's terms, and give it one entry in `img2img_shared.samplers.SAMPLERS`, which names that function. That is
-all: a plan is compiled by running it (`plan`), and the engine runs plans.
+To add a sampler, write one function in `ode` or `sde`, `(model, x, sigmas, noise, *, options) -> x`, in its
+paper's terms, and add an entry to `img2img_shared.samplers.SAMPLERS` that names it. Nothing else is needed:
+a plan is compiled by running the function (`plan`), and the engine executes plans.
 
 A sampler must be linear in latent, noise and answers, and choose its steps by the sigmas alone. One that
-looks at the answers (DPM adaptive) has no plan: it is a generator, `(x, noise, *, sigmas, options)`, and its
-entry says that it is adaptive (`live`).
+depends on the answers (DPM adaptive) has no plan: it is a generator, `(x, noise, *, sigmas, options)`, and
+its entry says that it is adaptive (see `live`).
 """
 
 from collections.abc import Callable

@@ -1,9 +1,9 @@
-"""Schedules: which noise levels a run visits, as AUTOMATIC1111 1.10 has them.
+"""Schedules: the noise levels that a run visits, as in AUTOMATIC1111 1.10.
 
-To add one: a function `(n, levels) -> sigmas` here, and an entry in `img2img_shared.samplers.SCHEDULERS` that
-names it. Each gives n descending sigmas and a closing 0, but for two that follow A1111 to the
-letter: KL Optimal ends at sigma_min, and DDIM gives as many as its whole-number stride reaches. They are
-numbers of single precision (`levels` says why).
+To add one, write a function `(n, levels) -> sigmas` here, and an entry in
+`img2img_shared.samplers.SCHEDULERS` that names it. Each gives n descending sigmas and a final 0, except for
+two that follow A1111 to the letter: KL Optimal ends at sigma_min, and DDIM gives as many as its whole-number
+stride reaches. The sigmas are numbers of single precision (`levels` says why).
 """
 
 from collections.abc import Callable
@@ -35,11 +35,11 @@ def sigmas(
     """Descending sigmas of a run of `steps` steps, [steps + 1] (see above for the two that differ).
 
     Args:
-        sigma_min, sigma_max: its ends, where they are not the model's.
-        options: rho, or alpha and beta, of a schedule that has them.
+        sigma_min, sigma_max: its ends; None: the model's.
+        options: rho, or alpha and beta, if the schedule has them.
 
     Raises:
-        Refused: for a schedule that these levels do not have, or ends that are none.
+        Refused: these levels do not have the schedule, or sigma_min is not below sigma_max.
     """
     scheduled = levels.scheduled
     ends = (sigma_min or scheduled.sigma_min, sigma_max or scheduled.sigma_max)
@@ -50,24 +50,24 @@ def sigmas(
 
 
 def uniform(n: int, levels: NoiseLevels) -> Array:
-    """Timesteps evenly from the last to the first."""
+    """Evenly spaced timesteps from the last to the first."""
     return _closed(levels.t_to_sigma(torch.linspace(levels.timesteps[-1], levels.timesteps[0], n)))
 
 
 def karras(n: int, levels: NoiseLevels, rho: float = 7.0) -> Array:
-    """Evenly in sigma^(1 / rho): Karras et al. (2022), equation 5."""
+    """Evenly spaced in sigma^(1 / rho): Karras et al. (2022), equation 5."""
     return _closed(karras_ramp(n, levels.sigma_min, levels.sigma_max, rho))
 
 
 def karras_ramp(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Array:
-    """n sigmas from sigma_max down to sigma_min, without the closing 0."""
+    """n sigmas from sigma_max down to sigma_min, without the final 0."""
     ramp = torch.linspace(0, 1, n)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     return _double((high + ramp * (low - high)) ** rho)
 
 
 def exponential(n: int, levels: NoiseLevels) -> Array:
-    """Evenly in log sigma."""
+    """Evenly spaced in log sigma."""
     return _closed(_double(torch.linspace(log(levels.sigma_max), log(levels.sigma_min), n).exp()))
 
 
@@ -79,30 +79,30 @@ def polyexponential(n: int, levels: NoiseLevels, rho: float = 1.0) -> Array:
 
 
 def sgm_uniform(n: int, levels: NoiseLevels) -> Array:
-    """Timesteps evenly, the first one left out (Stability's generative-models)."""
+    """Evenly spaced timesteps without the last one, that of sigma_min (Stability's generative-models)."""
     return _closed(levels.t_to_sigma(torch.linspace(*_ends(levels), n + 1)[:-1]))
 
 
 def normal(n: int, levels: NoiseLevels) -> Array:
-    """Timesteps evenly between those of sigma_max and sigma_min."""
+    """Evenly spaced timesteps from that of sigma_max to that of sigma_min."""
     return _closed(levels.t_to_sigma(torch.linspace(*_ends(levels), n)))
 
 
 def simple(n: int, levels: NoiseLevels) -> Array:
-    """Levels evenly from the last, rounded down; the first one is not reached."""
+    """Evenly spaced levels from the last, rounded down; the first level is not reached."""
     stride = len(levels.sigmas) / n
     return _closed(levels.sigmas[[-(1 + int(step * stride)) for step in range(n)]])
 
 
 def ddim(n: int, levels: NoiseLevels) -> Array:
-    """Every so many-th level from the second on: as many as there are, which may be more or fewer than n."""
+    """Levels from the second on at a whole-number stride, which may be more or fewer than n."""
     stride = max(len(levels.sigmas) // n, 1)
     return _closed(levels.sigmas[1::stride][::-1])
 
 
 def beta(n: int, levels: NoiseLevels, alpha: float = 0.6, beta: float = 0.6) -> Array:
     """Quantiles of a beta distribution over [sigma_min, sigma_max]: Lee et al. (2024), arXiv:2407.12173."""
-    from scipy.special import betaincinv  # a quarter of a second, which few images need to wait
+    from scipy.special import betaincinv  # imported here: it takes a quarter of a second
 
     quantiles = betaincinv(alpha, beta, 1 - np.linspace(0, 1, n))
     return _closed(levels.sigma_min + quantiles * (levels.sigma_max - levels.sigma_min))
@@ -113,13 +113,13 @@ def align_your_steps(n: int, levels: NoiseLevels) -> Array:
     table = np.array(ALIGN_YOUR_STEPS_SDXL if levels.is_sdxl else ALIGN_YOUR_STEPS)
     if n == len(table):
         return _closed(table)
-    # evenly from the low end, as published: one step alone is the lowest level
+    # evenly spaced from the low end, as published: a single step is at the lowest level
     where, places = np.linspace(0, 1, n), np.linspace(0, 1, len(table))
     return _closed(np.exp(np.interp(where, places, np.log(table[::-1])))[::-1])
 
 
 def kl_optimal(n: int, levels: NoiseLevels) -> Array:
-    """Evenly in arctan sigma, from sigma_max to sigma_min in n steps, no closing 0: Sabour et al. (2024)."""
+    """Evenly spaced in arctan sigma, in n steps to sigma_min, without a final 0: Sabour et al. (2024)."""
     low, high = torch.arctan(torch.tensor([levels.sigma_min, levels.sigma_max]))
     step = torch.arange(n + 1)
     return _double(torch.tan(step / n * low + (1.0 - step / n) * high))

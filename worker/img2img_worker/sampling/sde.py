@@ -1,7 +1,7 @@
 """Samplers that add noise at each step: ancestral ones, DPM-Solver++ (SDE), DDIM with eta, LCM.
 
-Arguments of each: model, first latent, descending sigmas, noise; back comes the last latent. Formulas and
-options are k-diffusion's, as AUTOMATIC1111 1.10 calls them, unless a line says otherwise.
+Each takes model, first latent, descending sigmas and noise, and returns the last latent. Formulas and options
+are k-diffusion's, as AUTOMATIC1111 1.10 calls them, unless a line says otherwise.
 """
 
 from itertools import pairwise
@@ -62,7 +62,7 @@ def dpmpp_2s_ancestral(
 
 
 def toward(denoised: Vector, x: Vector, ratio: float) -> Vector:
-    """The exponential integrator's step: `ratio` of x is left, the rest is the denoised latent."""
+    """The exponential integrator's step: `ratio` of x, and the rest of the denoised latent."""
     return ratio * x + (1 - ratio) * denoised
 
 
@@ -76,7 +76,7 @@ def dpmpp_sde(
     s_noise: float = 1.0,
     r: float = 0.5,
 ) -> Vector:
-    """DPM-Solver++ (SDE, 2S), the inner step at the part r of log sigma."""
+    """DPM-Solver++ (SDE, 2S), with the inner step at the fraction r of the way in log sigma."""
     for sigma, sigma_next in pairwise(sigmas):
         denoised = model(x, sigma)
         if sigma_next == 0:
@@ -92,9 +92,10 @@ def dpmpp_sde(
 
 
 def _places_in_log_sigma(sigma: float, sigma_next: float, r: float) -> tuple[float, float, float]:
-    """Where noise is asked for: the two sigmas and what lies at the part r between them.
+    """The sigmas at which noise is drawn: both, and the one at the fraction r between them.
 
-    By k-diffusion's operations in single precision, rounding errors and all, for the Brownian path's sake.
+    Computed by k-diffusion's operations in single precision, with their rounding errors, because of the
+    Brownian path (see `levels`).
     """
     t, t_next = -torch.tensor([sigma, sigma_next], dtype=torch.float32).log()
     start, middle, end = torch.stack([t, t + (t_next - t) * r, t_next]).neg().exp().tolist()
@@ -132,7 +133,7 @@ def dpmpp_3m_sde(
     model: Model, x: Vector, sigmas: Array, noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
 ) -> Vector:
     """DPM-Solver++(3M) SDE: finite differences of the last three answers in log sigma."""
-    answers: list[Vector] = []  # newest first, as are the widths of the steps that led to them
+    answers: list[Vector] = []  # newest first, as are the step sizes `widths`
     widths: list[float] = []
     for sigma, sigma_next in pairwise(sigmas):
         denoised = model(x, sigma)
@@ -170,9 +171,9 @@ def ddim(model: Model, x: Vector, sigmas: Array, noise: Noise, *, eta: float = 0
 def ddim_cfg_pp(model: Model, x: Vector, sigmas: Array, noise: Noise, *, eta: float = 0.0) -> Vector:
     """DDIM with CFG++: Chung et al. (2024), arXiv:2406.08070, algorithm 2.
 
-    It goes on in the direction of the negative prompt's noise. As all is linear in the two answers, that is a
-    DDIM step with another guidance: of the way from the negative prompt's answer to the other, DDIM takes
-    off sigma and puts `kept` back, CFG++ only takes off.
+    It continues in the direction of the negative prompt's noise. As all is linear in the two answers, that is
+    a DDIM step with another guidance scale: DDIM's step contains the guidance term with the factor
+    ``(sigma - kept) / sigma``, CFG++'s with 1.
     """
     for sigma, sigma_next in pairwise(sigmas):
         kept, fresh = _ddim_shares(sigma, sigma_next, eta)
@@ -182,7 +183,7 @@ def ddim_cfg_pp(model: Model, x: Vector, sigmas: Array, noise: Noise, *, eta: fl
 
 
 def _ddim_shares(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:
-    """How much of the old noise is kept, and how much fresh one is added, at `sigma_next`."""
+    """How much of the old noise is kept, and how much new noise is added, at `sigma_next`."""
     alpha, alpha_next = 1 / (1 + sigma**2), 1 / (1 + sigma_next**2)
     fresh = eta * sqrt((1 - alpha_next) / (1 - alpha) * (1 - alpha / alpha_next))
     return sqrt((1 - alpha_next - fresh**2) / alpha_next), fresh / sqrt(alpha_next)
@@ -191,7 +192,8 @@ def _ddim_shares(sigma: float, sigma_next: float, eta: float) -> tuple[float, fl
 def lcm(model: Model, x: Vector, sigmas: Array, noise: Noise) -> Vector:
     """Latent consistency models: Luo et al. (2023), arXiv:2310.04378, algorithm 3.
 
-    The boundary scalings c_skip and c_out are under 1e-5 from 0 and 1 at all timesteps used, and left out.
+    The boundary scalings c_skip and c_out are left out: they differ from 0 and 1 by less than 1e-5 at all
+    timesteps that are used.
     """
     for sigma, sigma_next in pairwise(sigmas):
         x = model(x, sigma)

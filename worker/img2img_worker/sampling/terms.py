@@ -1,8 +1,8 @@
-"""A plan's rows as few terms each, so that executing it reads little memory.
+"""Rewrites a plan's rows as a few terms each, so that executing it reads little memory.
 
-A row over the whole history has a coefficient for every answer so far. But samplers go on from where they
-are: a call's latent is a share of the latent before it and of the last few answers and noises. Only a
-multistep method in sigma (LMS, PLMS) reaches further back.
+A row over the whole history has a coefficient for every answer so far. But samplers continue from where they
+are: a call's latent is a multiple of the latent before it plus the last few answers and noises. Only
+multistep methods in sigma (LMS, PLMS) reach further back.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from img2img_worker.sampling.levels import Array
 
-#: what is below this share of a row's largest coefficient was left by rounding in float64
+#: coefficients below this fraction of a row's largest one are rounding errors of float64
 _NOTHING = 1e-11
 
 
@@ -33,12 +33,12 @@ def terms(rows: Array) -> tuple[Terms, ...]:
     >>> second.before, second.places.tolist(), second.weights.tolist()
     (0.5, [2], [0.5])
     """
-    befores = [np.zeros(rows.shape[1]), *rows]  # one more than is needed
+    befores = [np.zeros(rows.shape[1]), *rows]  # one longer than `rows`
     return tuple(_row(row, before) for row, before in zip(rows, befores, strict=False))
 
 
 def _row(row: Array, before: Array) -> Terms:
-    # one share cancels all that is older than both rows, so it shows at the first entry of `before`
+    # the factor that cancels all older entries of both rows can be read from the first entry of `before`
     (shared,) = np.nonzero(before)
     shares = [0.0, *(row[shared[:1]] / before[shared[:1]])]
     return min((_rest(row, before, share) for share in shares), key=lambda rest: len(rest.places))

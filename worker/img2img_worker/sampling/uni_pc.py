@@ -22,13 +22,13 @@ def uni_pc(
     order: int = 3,
     lower_order_final: bool = True,
 ) -> Vector:
-    """Predictor and corrector, of lower order at the start and, if wished, at the end.
+    """UniPC's predictor and corrector, of lower order at the start and, if wanted, at the end.
 
     The last step has no corrector, so each sigma but the last costs one call of the model.
 
     Args:
         variant: "bh1" is B(h) = h, "bh2" B(h) = exp(h) - 1, "vary_coeff" the coefficients of appendix C.
-        order: at most as many as steps.
+        order: at most the number of steps.
     """
     steps = len(sigmas) - 1
     weights = _varied if variant == "vary_coeff" else _by_b1 if variant == "bh1" else _by_b2
@@ -72,9 +72,9 @@ def _solved(r: Array, h: float, b: float) -> Array:
 
 
 def _varied(r: Array, h: float, *, corrects: bool) -> Array:
-    """Weights by the inverse of the matrix C, as the published code has them.
+    """Weights by the inverse of the matrix C, as in the published code.
 
-    There a corrector's newest difference is weighed by the last but one row of the inverse alone.
+    There, the weight of a corrector's newest difference comes from the last but one row of the inverse only.
     """
     if len(r) == 0:
         return r

@@ -1,7 +1,7 @@
-"""What a sampler is written against: vectors, a model and a source of noise.
+"""The types that samplers are written with: vectors, a model and a source of noise.
 
-A sampler only ever adds and scales latents. So it does not matter to it whether a vector holds a latent or,
-as when a plan is compiled, the coefficients of one.
+A sampler only adds and scales latents. So a vector may hold a latent or, when a plan is compiled, the
+coefficients of one.
 """
 
 from collections.abc import Callable, Generator
@@ -15,18 +15,18 @@ from img2img_worker.sampling.levels import Array
 Vector = Array
 
 
-#: of an adaptive sampler: yields (x, sigma) for each model call, is sent the answer, and returns the last x;
-#: float32 [C, h, w] each
+#: an adaptive sampler's run: yields (x, sigma) for each model call, is sent the answer, and returns the last
+#: x; latents are float32 [C, h, w]
 LiveSteps = Generator[tuple[Tensor, float], Tensor, Tensor]
 #: the next noise of the image's stream, float32 [C, h, w], for the step between two sigmas
 LiveNoise = Callable[[float, float], Tensor]
 
 
 class Model(Protocol):
-    """Denoises: the answer after guidance and mask blending.
+    """Denoises: gives the answer after guidance and mask blending.
 
     Args:
-        guidance: what the guidance's scale is multiplied by.
+        guidance: factor of the guidance scale.
     """
 
     def __call__(self, x: Vector, sigma: float, /, *, guidance: float = 1.0) -> Vector: ...
