@@ -35,10 +35,10 @@ def _match_histogram(values: NDArray[np.uint8], target: NDArray[np.uint8]) -> ND
 
 
 def _with_luminosity(rgb: NDArray[np.float64], luminosity: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """`rgb` (0..1) shifted to `luminosity`; colours that leave the range are drawn in towards grey.
+    """`rgb` (0..1) shifted to `luminosity`; colours that leave the range are moved towards grey.
 
-    Truncated to 8 bits, like the release of blendmodes (2022) that A1111 runs with: so the order of the
-    floating-point operations shows, and is that release's.
+    Truncated to 8 bits, as in the release of blendmodes (2022) that A1111 uses. Truncation makes the order of
+    floating-point operations matter, so it is that release's.
     """
     rgb = rgb + (luminosity - _luminosity(rgb))[..., None]
     grey = _luminosity(rgb)[..., None]

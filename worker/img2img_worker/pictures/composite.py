@@ -1,4 +1,4 @@
-"""Puts the result into its place: outside the mask nothing changes."""
+"""Puts the result into the original picture, which does not change outside the mask."""
 
 from dataclasses import dataclass
 
@@ -71,7 +71,7 @@ def _placed(result: Image.Image, layout: Layout, upscaler: str, run: RunNetwork)
 
 
 def _cut_out(image: Image.Image, mask: Image.Image) -> Image.Image:
-    """`image` (RGB) as RGBA with alpha ``255 - mask``: what is laid over the result."""
+    """`image` (RGB) as RGBA with alpha ``255 - mask``, to be composited over the result."""
     kept = Image.new("RGBa", image.size)
     kept.paste(image.convert("RGBA").convert("RGBa"), mask=ImageOps.invert(mask))
     return kept.convert("RGBA")

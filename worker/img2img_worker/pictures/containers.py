@@ -1,4 +1,4 @@
-"""Looks into files of pictures where that must be done before a reader may."""
+"""Checks and strips pictures' files before Pillow reads them."""
 
 import re
 import struct
@@ -6,35 +6,35 @@ import struct
 from img2img_shared.picture_parts import TIFF
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-#: of a PNG's chunks, those that its pixels cannot do without
+#: the PNG chunks that its pixels need
 _PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
-#: bytes of a transparent colour (or of a palette's alphas, at most), by IHDR's kind of pixel
+#: bytes of a transparent colour (for a palette: most bytes of its alphas), by IHDR's kind of pixel
 _GREY, _RGB, _PALETTE = 0, 2, 3
 _TRANSPARENT = {_GREY: 2, _RGB: 6, _PALETTE: 256}
-#: a JPEG's marker, which any number of bytes may fill up
+#: a JPEG's marker, before which there may be any number of fill bytes
 _MARKER = re.compile(rb"\xff++([^\xff])")
-#: a JPEG's start of scan; the segments that its colours hang on, JFIF's and Adobe's; bytes of a whole one
+#: a JPEG's start of scan; the segments that affect its colours, JFIF's and Adobe's; least bytes of these
 _SCAN, _COLOURS, _WHOLE = 0xDA, (0xE0, 0xEE), 16
-#: an AVIF's entry for its EXIF; how it is turned is told elsewhere
+#: an AVIF's entry for its EXIF; its orientation is elsewhere
 _AVIF_EXIF = re.compile(rb"(infe\x02.{7})Exif", re.DOTALL)
 #: the tags that a TIFF's pixels need
 _TIFF_TAGS = frozenset(
     {254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325}
     | {332, 334, 338, 339, 347, 513, 514, 519, 520, 521, 529, 530, 531, 532}
 )
-#: bits of a JPEG XL's side, and its width to its height
+#: numbers of bits of a JPEG XL's side, and ratios of its width to its height
 _JXL_BITS = (9, 13, 18, 30)
 _JXL_RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
-#: a GIF's extensions, and the one of them that pixels need: what is transparent
+#: a GIF's extensions, and the one that pixels need, with the transparent colour
 _EXTENSION, _GRAPHIC_CONTROL = 0x21, 0xF9
 _METADATA = (*range(0xE0, 0xF0), 0xFE)
 
 
 def without_metadata(data: bytes) -> bytes:
-    """A picture's file without anything that its pixels do not need, if its format is known.
+    """A picture's file with only what its pixels need, if its format is known.
 
-    What is left out (texts, profiles, EXIF) can only harm a sound picture: Pillow refuses the whole file for
-    a long or broken text.
+    What is left out (texts, profiles, EXIF) can only do harm: Pillow refuses a whole file for one long or
+    broken text.
     """
     if data.startswith(_PNG):
         return _bare_png(data)
@@ -44,13 +44,15 @@ def without_metadata(data: bytes) -> bytes:
         return _bare_gif(data)
     if data[:4] in TIFF:
         return _bare_tiff(data)
-    # by another name, an AVIF's EXIF is not looked for
+    # under another name, an AVIF's EXIF is not found
     return _AVIF_EXIF.sub(rb"\1none", data) if data[4:8] == b"ftyp" else data
 
 
 def declared_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) by the header of a WebP or a JPEG XL: their readers take memory for all pixels, or even
-    decode them, when they open a file. None: it is another."""
+    """(width, height) by the header of a WebP or a JPEG XL; None: it is another format.
+
+    The readers of these allocate memory for all pixels, or even decode them, when they open a file.
+    """
     if data.startswith(b"RIFF"):
         return _webp_size(data)
     if data.startswith(b"\xff\x0a") or data[4:8] == b"JXL ":
@@ -86,7 +88,7 @@ def _bare_png(data: bytes) -> bytes:
 
 
 def _is_sound(transparency: bytes, kind: int) -> bool:
-    """Whether a PNG's transparency has the form that its `kind` of pixel asks for, within 8 bits."""
+    """Whether a PNG's transparency has the length that its `kind` of pixel needs, and values of 8 bits."""
     length = _TRANSPARENT.get(kind, 0)
     if kind == _PALETTE:
         return len(transparency) <= length
@@ -139,7 +141,7 @@ def _bare_tiff(data: bytes) -> bytes:
 
 
 def _jxl_stream(data: bytes) -> bytes:
-    """The beginning of the code stream in a JPEG XL's container; empty, if it is not found."""
+    """The beginning of the codestream in a JPEG XL's container; empty: it is not found."""
     at = 0
     while at + 16 <= len(data):
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
@@ -155,7 +157,7 @@ def _jxl_stream(data: bytes) -> bytes:
 
 
 def _jxl_size(stream: bytes) -> tuple[int, int]:
-    """(width, height), of ISO/IEC 18181-1's SizeHeader; (0, 0) of none."""
+    """(width, height) in the SizeHeader (ISO/IEC 18181-1); (0, 0): the stream is too short."""
     bits = int.from_bytes(stream[2:18], "little")
 
     def read(n: int) -> int:

@@ -1,4 +1,4 @@
-"""From the bytes of a picture to pixels, without trusting the bytes."""
+"""Decodes pictures from bytes that are not trusted."""
 
 import io
 import threading
@@ -29,10 +29,10 @@ _TURNING = ("TIFF", "HEIF", "JXL")
 
 
 class Decoder:
-    """Reads pictures for any number of threads, so many pixels at a time: files of kilobytes hold gigabytes.
+    """Decodes pictures for any number of threads, but limits the pixels in memory: small files can be huge.
 
     Args:
-        max_pixels: of a picture, at most; a picture and its mask of that size are decoded together.
+        max_pixels: most pixels of a picture; all threads together hold at most twice as many.
     """
 
     def __init__(self, max_pixels: int) -> None:
@@ -43,7 +43,7 @@ class Decoder:
 
     @contextmanager
     def decoded(self, image: bytes, mask: bytes | None) -> Iterator[tuple[Image.Image, Image.Image | None]]:
-        """A picture and its mask, see `decode_picture`. Keep neither, nor copies of their size, afterwards.
+        """A picture and its mask, see `decode_picture`. Do not keep them, or copies of their size, later.
 
         Raises:
             Refused: names "image" or "mask".
@@ -54,7 +54,7 @@ class Decoder:
 
     @contextmanager
     def decoded_pictures(self, files: Mapping[str, bytes]) -> Iterator[dict[str, Image.Image]]:
-        """The same of any pictures, by what refusals call them.
+        """As `decoded`, for any pictures, by the names that refusals use.
 
         Raises:
             Refused: names the picture; or all together have more pixels than there is ever room for.
@@ -68,7 +68,7 @@ class Decoder:
 
     @contextmanager
     def _room(self, pixels: int) -> Iterator[None]:
-        with self._turn, self._freed:  # in turn: else small pictures would never let a large one begin
+        with self._turn, self._freed:  # in turn, or small pictures could keep a large one waiting forever
             self._freed.wait_for(lambda: self._free >= pixels)
             self._free -= pixels
         try:
@@ -82,23 +82,23 @@ class Decoder:
 def decode_picture(data: bytes, field: str, max_pixels: int) -> Image.Image:
     """The picture in `data`, upright, as 8-bit L, RGB or RGBA.
 
-    As in A1111, colour profiles are ignored, and grey's alpha; a colour that is declared transparent stays
-    as it is, declared so (``info["transparency"]``): that matters in `compose`. 16-bit grey is divided by
-    257. Broken metadata counts as none.
+    As in A1111, colour profiles are ignored, and so is the alpha of grey pictures; a colour that is declared
+    transparent stays declared so (``info["transparency"]``), which matters in `compose`. 16-bit grey is
+    divided by 257. Broken metadata is ignored.
 
     Args:
-        field: how a refusal calls it: "image" or "mask".
-        max_pixels: refused above this, before any pixel is decoded.
+        field: the name that a refusal uses: "image" or "mask".
+        max_pixels: larger pictures are refused before any pixel is decoded.
 
     Raises:
-        Refused: of another format, too large, truncated, damaged, or of a kind of pixel without a
-            defined range (32-bit integers, floats).
+        Refused: it is of another format, too large, truncated, damaged, or has pixels without a defined
+            range (32-bit integers, floats).
     """
     count_pixels(data, field, max_pixels)
     reader = reader_of(data, field)
     try:
         picture = _open(data, reader)
-        _check_size(picture.size, field, max_pixels)  # should its header have told another
+        _check_size(picture.size, field, max_pixels)  # its header may have said something else
         picture.load()
         plain = _plain(picture, field)
     except (Refused, MemoryError):
@@ -110,10 +110,10 @@ def decode_picture(data: bytes, field: str, max_pixels: int) -> Image.Image:
 
 
 def count_pixels(data: bytes, field: str, max_pixels: int) -> int:
-    """How many pixels decoding takes, by the file's header.
+    """The number of pixels that decoding takes, by the file's header.
 
     Raises:
-        Refused: of another format, damaged, in too many parts, or more than `max_pixels`.
+        Refused: it is of another format, damaged, in too many parts, or has more than `max_pixels`.
     """
     reader = reader_of(data, field)
     if parts := too_many_parts(data):
@@ -129,7 +129,7 @@ def count_pixels(data: bytes, field: str, max_pixels: int) -> int:
 
 
 def flatten(image: Image.Image, background: str) -> Image.Image:
-    """RGB without transparency: what is see-through shows `background` ("#rrggbb")."""
+    """RGB, with `background` ("#rrggbb") behind what is transparent."""
     if image.mode != "RGBA":
         return image.convert("RGB")
     canvas = Image.new("RGB", image.size, background)
@@ -138,7 +138,7 @@ def flatten(image: Image.Image, background: str) -> Image.Image:
 
 
 def _open(data: bytes, reader: Reader) -> ImageFile.ImageFile:
-    """The file's headers, no pixel decoded; its metadata may be missing."""
+    """The opened file, no pixel decoded yet; most of its metadata is left out."""
     return reader(io.BytesIO(without_metadata(data)))
 
 
@@ -161,7 +161,7 @@ def _largest_sides(picture: ImageFile.ImageFile) -> tuple[int, int]:
 
 
 def _orientation(data: bytes, reader: Reader, picture: ImageFile.ImageFile) -> int:
-    """EXIF orientation, 1 to 8, where it is not applied yet."""
+    """EXIF orientation, 1 to 8; 1, too, if the reader has applied it already."""
     if picture.format in _TURNING:
         return 1
     try:
@@ -173,7 +173,7 @@ def _orientation(data: bytes, reader: Reader, picture: ImageFile.ImageFile) -> i
 
 
 def _plain(picture: Image.Image, field: str) -> Image.Image:
-    """The pixels as 8-bit L, RGB or RGBA, free of the file."""
+    """The pixels as 8-bit L, RGB or RGBA, independent of the file."""
     mode = picture.mode
     if mode.startswith("I;16"):
         grey = np.asarray(picture).astype(np.uint32)

@@ -1,4 +1,4 @@
-"""A1111's page "Extras": pictures that are enlarged and not rendered."""
+"""A1111's page "Extras": enlarges pictures and restores faces, without rendering."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ RestoreFaces = Callable[[str, Pixels, float], Pixels]
 
 
 def postprocess(picture: Image.Image, params: Params, run: RunNetwork, restore: RestoreFaces) -> Image.Image:
-    """What Extras make of a decoded picture: RGB, or RGBA where no network saw it. (A1111: ``run_extras``.)
+    """A decoded picture after Extras: RGB or, if no network ran, RGBA. (A1111: ``run_extras``.)
 
     Args:
         run: runs an upscaler's network.

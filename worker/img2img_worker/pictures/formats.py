@@ -1,4 +1,4 @@
-"""Finds the one of Pillow's readers that a file is for, by its first bytes.
+"""Finds Pillow's reader for a file by its first bytes.
 
 `Image.open` is not used: it checks sizes against a global of Pillow's, and would pass a JPEG on to the reader
 of multi-picture files.
@@ -19,9 +19,9 @@ from PIL import (
 
 from img2img_shared.errors import Refused, Summary
 
-#: what is read; a GIF's first frame, a TIFF's first page
+#: the formats that are always read; of a GIF the first frame, of a TIFF the first page
 FORMATS = "PNG, JPEG, WebP, TIFF, BMP, AVIF, GIF"
-#: what is read as well where its plug-in is, by its name: a module and its reader
+#: the formats that need a plug-in, by name: its module and its reader
 _OPTIONAL = {
     "HEIC": ("pillow_heif", "HeifImageFile"),
     "JPEG XL": ("pillow_jxl.JpegXLImagePlugin", "JXLImageFile"),
@@ -37,7 +37,7 @@ def reader_of(data: bytes, field: str) -> Reader:
     """The class that opens `data`.
 
     Raises:
-        Refused: names `field`; it has none of the `FORMATS`, nor one that plug-ins read.
+        Refused: names `field`; the file is in none of the `FORMATS`, nor in one that plug-ins read.
     """
     found = _reader(data)
     if isinstance(found, str):
@@ -56,7 +56,7 @@ def reader_of(data: bytes, field: str) -> Reader:
 
 
 def _reader(data: bytes) -> Reader | str | None:
-    """Pillow's own, or the name of an optional one."""
+    """Pillow's own reader, or the name of an optional format; None: the format is unknown."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return PngImagePlugin.PngImageFile
     if data.startswith(b"\xff\xd8\xff"):
@@ -75,7 +75,7 @@ def _reader(data: bytes) -> Reader | str | None:
 
 
 def _of_container(brands: bytes) -> Reader | str | None:
-    """By the brands of a container, of which the first may name neither format."""
+    """As `_reader`, by the brands of a container, the first of which may be a general one."""
     named = [brands[i : i + 4] for i in range(0, min(len(brands), 256), 4)]
     if any(brand in _AVIF_BRANDS for brand in named):
         return AvifImagePlugin.AvifImageFile

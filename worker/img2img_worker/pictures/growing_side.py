@@ -1,4 +1,4 @@
-"""A picture laid out to grow beyond one of its edges: a step of A1111's "Outpainting mk2"."""
+"""Prepares a picture to grow beyond one of its edges: a step of A1111's "Outpainting mk2"."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from img2img_worker.pictures.outpainting import Tile
 
 
 def growth(size: tuple[int, int], params: Params) -> Iterator[tuple[str, int]]:
-    """By how many pixels a picture of `size` grows at each side, in the order of growth."""
+    """The sides at which a picture of `size` grows, in that order, and by how many pixels."""
     pixels, sides = params.outpaint_pixels, params.outpaint_sides
     left, right, _ = grown_side(size[0], pixels, sides, ("left", "right"))
     up, down, _ = grown_side(size[1], pixels, sides, ("up", "down"))
@@ -23,7 +23,7 @@ def growth(size: tuple[int, int], params: Params) -> Iterator[tuple[str, int]]:
 
 
 class GrowingSide:
-    """A picture (RGB) with noise beyond one side, and the tile there that will be rendered."""
+    """A picture (RGB) with noise beyond one side, and the tile that is rendered there."""
 
     def __init__(self, picture: Image.Image, side: str, pixels: int, params: Params) -> None:
         self._side = side

@@ -12,7 +12,7 @@ from img2img_shared.samplers import SAMPLERS
 from img2img_worker.sampling.account import seed_delta
 
 _MASKED_CONTENT = {0: "fill", 2: "latent noise", 3: "latent nothing"}
-#: of `SOFT_FIELDS`
+#: A1111's names for `SOFT_FIELDS`
 _SOFT_NAMES = (
     "Soft inpainting schedule bias",
     "Soft inpainting preservation strength",
@@ -21,7 +21,7 @@ _SOFT_NAMES = (
     "Soft inpainting difference threshold",
     "Soft inpainting difference contrast",
 )
-#: A1111's options; the second comes nearest to LoRAs that no rounding touches
+#: A1111's entries for its options; with the second one, LoRAs are added to unrounded weights, as here
 _FLOAT8: Mapping[str, object] = {"FP8 weight": "Enable", "Cache FP16 weight for LoRA": True}
 _WITHOUT_MARKS = str.maketrans("", "", ":,")
 
@@ -153,22 +153,22 @@ def _script_pairs(params: Params) -> dict[str, object]:
 
 
 def _schedule(params: Params) -> str:
-    """A1111 names the schedule that "Automatic" stood for, where the sampler prefers one."""
+    """The schedule; for "Automatic", as in A1111, the sampler's preferred one, if it has one."""
     return SAMPLERS[params.sampler_name].schedule(params.scheduler) or params.scheduler
 
 
 def _soft_pairs(params: Params) -> dict[str, object]:
     if not params.soft_inpainting:
         return {}
-    told = zip(_SOFT_NAMES, SOFT_FIELDS, strict=True)
-    return {"Soft inpainting enabled": True} | {name: getattr(params, field) for name, field in told}
+    fields = zip(_SOFT_NAMES, SOFT_FIELDS, strict=True)
+    return {"Soft inpainting enabled": True} | {name: getattr(params, field) for name, field in fields}
 
 
 def _mask_pairs(params: Params) -> dict[str, object]:
     across, down = params.mask_blur_x, params.mask_blur_y
     return {
         "Mask mode": "Inpaint not masked" if params.inpainting_mask_invert else None,
-        # whole numbers as A1111 has them; of two different blurs it writes none
+        # whole numbers without a decimal point, as in A1111, which writes no blur if the two differ
         "Mask blur": f"{across:g}" if across == down and across > 0 else None,
     }
 
@@ -181,7 +181,7 @@ def _inpaint_pairs(params: Params) -> dict[str, object]:
 
 
 def _start_pairs(params: Params, *, masked: bool) -> dict[str, object]:
-    """What an init image's latent is made of: a fill of pixels comes before its encoding, others behind."""
+    """How an init image's latent is made; a fill of pixels comes before the encoder, other fills after it."""
     content = {"Masked content": _MASKED_CONTENT.get(params.inpainting_fill) if masked else None}
     method = params.sd_vae_encode_method
     encoder = {"VAE Encoder": None if method == "Full" else method}
@@ -189,9 +189,9 @@ def _start_pairs(params: Params, *, masked: bool) -> dict[str, object]:
 
 
 def _control_text(unit: ControlUnit) -> str:
-    """A unit as A1111's extension tells and reads it, which has no quotes for a name with a mark in it."""
+    """A unit as A1111's extension writes and reads it, which cannot quote names with commas or colons."""
     first, second = unit.thresholds
-    told = {
+    entries = {
         "Module": unit.module,
         "Model": unit.model,
         "Weight": unit.weight,
@@ -204,11 +204,11 @@ def _control_text(unit: ControlUnit) -> str:
         "Pixel Perfect": unit.pixel_perfect,
         "Control Mode": unit.control_mode,
     }
-    return ", ".join(f"{name}: {str(value).translate(_WITHOUT_MARKS)}" for name, value in told.items())
+    return ", ".join(f"{name}: {str(value).translate(_WITHOUT_MARKS)}" for name, value in entries.items())
 
 
 def _hashes(hashes: Iterable[tuple[str, str]]) -> str | None:
-    """``name: hash, name: hash``; the marks that part them are taken out of the names."""
+    """``name: hash, name: hash``; commas and colons are removed from the names."""
     return ", ".join(f"{name.translate(_WITHOUT_MARKS)}: {short}" for name, short in hashes) or None
 
 

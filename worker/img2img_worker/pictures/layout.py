@@ -14,25 +14,25 @@ from img2img_worker.pictures.upscale import RunNetwork, no_networks
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layout:
-    """The part that is worked on, and the picture that the result is put into."""
+    """The part of a picture that is rendered, and the picture that the result is put into."""
 
-    #: RGB: the picture as the finished one will show it where nothing is repainted
+    #: RGB: the picture as it will be where nothing is repainted
     canvas: Image.Image
     #: L, of the render's size, 255 = repaint; None: the whole picture is repainted
     mask: Image.Image | None = None
     #: L, of the canvas' size, 255 = the result shows; None where `mask` is
     opening: Image.Image | None = None
-    #: "only masked": the part of the canvas that is worked on; None: all of it
+    #: "only masked": the part of the canvas that is rendered; None: all of it
     box: Box | None = None
 
 
 def lay_out(
     picture: Image.Image, mask: Image.Image | None, params: Params, run: RunNetwork = no_networks
 ) -> Layout:
-    """A decoded picture and its mask, which may have any size, as A1111 lays them out.
+    """Lay out a decoded picture and its mask, of any sizes, as A1111 does.
 
-    A mask of another size than its picture is not fitted to it: "only masked" uses its box in the mask's own
-    pixels, and the whole picture's mask is resized like the picture. With "only masked", an all-black mask
+    A mask of another size than its picture is not fitted to it: "only masked" takes the box in the mask's own
+    pixels, and otherwise the mask is resized like the picture. With "only masked", an all-black mask
     counts as no mask; with the whole picture, it repaints nothing. (A1111:
     `StableDiffusionProcessingImg2Img.init`.)
 
@@ -59,11 +59,12 @@ def lay_out(
         opening = doubled(inner)
     else:
         left, top, right, bottom = box
-        inner_size((width, height), ResizeMode.CROP_AND_RESIZE, right - left, bottom - top)  # the way back
+        # check that the result can be scaled back, too
+        inner_size((width, height), ResizeMode.CROP_AND_RESIZE, right - left, bottom - top)
         inner = resize(soft.crop(box), ResizeMode.RESIZE_AND_FILL, width, height)
         opening = soft
     if opening.size != canvas.size:
-        # the whole picture's is RGB in A1111 by now, so that an upscaler enlarges it too
+        # in A1111, a whole picture's mask is RGB here, so that an upscaler enlarges it, too
         opening = opening.convert("RGB") if box is None else opening
         opening = resize(opening, mode, *canvas.size, params.upscaler_for_img2img, run).convert("L")
     return Layout(canvas=canvas, mask=inner, opening=opening, box=box)

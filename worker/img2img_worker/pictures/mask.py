@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 from img2img_shared.params import Params
 from img2img_worker.pictures.upscale import in_two_passes
 
-#: left, top, right, bottom; the last two are outside
+#: left, top, right, bottom; the last two are just outside the box
 Box = tuple[int, int, int, int]
 
 
@@ -52,7 +52,7 @@ def crop_box(mask: Image.Image, padding: int, width: int, height: int) -> Box | 
     """The part of the picture that "only masked" works on; None for an all-black mask.
 
     The box of the non-zero pixels, padded and clamped; its short side grown to the aspect of
-    `width` : `height`, moved inside the picture, and clipped where it is larger than that.
+    `width` : `height`, moved inside the picture, and clipped if it is larger than that.
     (A1111: `get_crop_region_v2`, `expand_crop_region`.)
     """
     bounds = mask.getbbox()

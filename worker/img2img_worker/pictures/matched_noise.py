@@ -1,10 +1,10 @@
-"""Noise that continues a picture: its frequencies, phases and colours are the picture's."""
+"""Makes noise that continues a picture, with the picture's frequencies, phases and colours."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-#: of the noise, which is the same for every picture: only the render's own depends on a seed
+#: of this noise, for every picture: only the render's noise depends on the job's seed
 _SEED = 0
 
 
@@ -54,14 +54,14 @@ def _signal(spectrum: NDArray[np.complex128]) -> Floats:
 
 
 def _window(height: int, width: int) -> Floats:
-    """A window that falls off from the middle, `[H, W]`: it keeps the lower half of the frequencies."""
+    """A window `[H, W]` that falls off from the middle, and so keeps mainly low frequencies."""
     shorter = min(height, width)
     down, across = ((np.arange(side) / side * 2 - 1) * (side / shorter) for side in (height, width))
     return 1 / ((down[:, None] ** 2 + 1) * (across[None, :] ** 2 + 1))
 
 
 def _recoloured(values: Floats, model: Floats) -> Floats:
-    """Values with the distribution of others."""
+    """Values changed to the distribution of `model` (histogram matching)."""
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     levels, level_counts = np.unique(model, return_counts=True)
     quantiles = np.cumsum(counts) / values.size

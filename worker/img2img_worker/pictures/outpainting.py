@@ -1,4 +1,4 @@
-"""A picture that grows beyond its edges, tile by tile: A1111's "Poor man's outpainting"."""
+"""Grows a picture beyond its edges, tile by tile: A1111's "Poor man's outpainting"."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from img2img_shared.params import Params
 from img2img_shared.tile_places import Box, grown_side, is_inside, places
 from img2img_worker.pictures.tiles import merged
 
-#: of one picture, at most: each is a render
+#: most tiles of one picture, each of which is a render
 MOST_TILES = 1000
 
 
@@ -20,9 +20,9 @@ class Tile:
 
     #: RGB, of the render's size; black where there is nothing yet
     picture: Image.Image
-    #: L, of the same size, 255: the rendered shows
+    #: L, of the same size, 255 where the result shows
     mask: Image.Image
-    #: L, 255: is repainted
+    #: L, 255 where the latent is repainted
     latent_mask: Image.Image
 
 
@@ -33,11 +33,11 @@ class GrowingPicture:
         picture: as it was decoded; its transparency is ignored, as in A1111.
 
     Raises:
-        Refused: tiles that overlap entirely, too many tiles, or a blur that leaves nothing of the picture.
+        Refused: tiles overlap entirely, are too many, or the blur leaves nothing of the picture.
     """
 
     def __init__(self, picture: Image.Image, params: Params) -> None:
-        #: that it grows by
+        #: of the job, which say how it grows
         self.params = params
         pixels, self._size = params.outpaint_pixels, (params.width, params.height)
         if pixels >= min(self._size):

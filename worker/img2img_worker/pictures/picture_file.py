@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from PIL import ExifTags, Image, PngImagePlugin
 
-#: what EXIF's UserComment begins with (EXIF 2.3, 4.6.5)
+#: the first bytes of EXIF's UserComment (EXIF 2.3, 4.6.5)
 _UNICODE = b"UNICODE\0"
 #: bytes of UTF-16 text that fit into a JPEG's EXIF segment (64 KiB) beside its headers
 _EXIF_TEXT = 65_000
@@ -37,7 +37,7 @@ def encode_picture(
             chunks.add_text("parameters", infotext)
         for keyword, text in (texts or {}).items():
             chunks.add_text(keyword, text)
-        # a third of the default's time at a few per cent more bytes
+        # takes a third of the default's time, for a few per cent more bytes
         image.save(file, "PNG", pnginfo=chunks, compress_level=1, compress_type=2)
     elif output_format == "jpeg":
         comment = _user_comment(_shorten(infotext))

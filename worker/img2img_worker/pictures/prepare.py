@@ -19,7 +19,7 @@ from img2img_worker.pictures.upscale import RunNetwork, no_networks
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prepared:
-    """An image ready to be encoded; except in latent upscale no larger than its render, whatever came in."""
+    """An image ready to be encoded; except for latent upscale, it is no larger than its render."""
 
     #: uint8 ``[H, W, 3]``: what is encoded, already resized, cropped and filled
     pixels: NDArray[np.uint8]
@@ -27,7 +27,7 @@ class Prepared:
     latent_size: tuple[int, int]
     #: float32 ``[h, w]``, 1 = repaint; None: the whole picture is repainted
     mask: NDArray[np.float32] | None = None
-    #: uint8 ``[H, W]``, 255 = repaint, over `pixels`: for inpainting checkpoints (there rounded if asked for)
+    #: uint8 ``[H, W]``, 255 = repaint, of the size of `pixels`: for inpainting checkpoints, not rounded yet
     cond_mask: NDArray[np.uint8] | None = None
     #: LAB ``[H, W, 3]`` whose histograms the result takes on
     colours: NDArray[np.uint8] | None = None
@@ -48,7 +48,7 @@ def prepare(
         run: runs an upscaler's network.
 
     Raises:
-        Refused: names "image": too small, or of too extreme an aspect, for the resize mode.
+        Refused: names "image": it is too small, or its aspect too extreme, for the resize mode.
     """
     layout = lay_out(picture, mask, params, run)
     work = layout.canvas
@@ -64,7 +64,7 @@ def prepare(
     latent_size = params.height // factor, params.width // factor
     if layout.mask is None:
         return Prepared(pixels=np.array(work), latent_size=latent_size, colours=_colours(work, params))
-    # they differ in latent upscale alone, where A1111 fills nothing and has no inpainting checkpoints
+    # the sizes differ in latent upscale only, where A1111 fills nothing and has no inpainting checkpoints
     over_work = scale(layout.mask, work.size)
     if params.inpainting_fill != InpaintingFill.ORIGINAL:
         work = fill(work, over_work)

@@ -6,7 +6,7 @@ from img2img_shared.errors import Refused, Summary
 from img2img_shared.modes import ResizeMode
 from img2img_worker.pictures.upscale import RunNetwork, in_two_passes, no_networks, upscale
 
-#: most pixels a picture may have between two passes, or between scaling and cropping
+#: most pixels of a picture between two passes, or between scaling and cropping
 LARGEST = 1 << 27
 
 
@@ -20,9 +20,9 @@ def resize(
 ) -> Image.Image:
     """`image` (RGB or L) at `width` × `height`.
 
-    Crop and resize covers, and crops around the centre. Resize and fill, and here latent upscale,
-    fits, centres, and stretches the edge rows or columns into the bars. Sides that would vanish keep one
-    pixel. (A1111: `resize_image`.)
+    "Crop and resize" covers the size and crops around the centre. "Resize and fill", and here "latent
+    upscale", too, fits into the size, centres, and fills the bars from the edge rows or columns. Sides that
+    would vanish keep one pixel. (A1111: `resize_image`.)
 
     Args:
         mode: a `ResizeMode`.
@@ -30,7 +30,7 @@ def resize(
         run: runs an upscaler's network.
 
     Raises:
-        Refused: an aspect so extreme that more than `LARGEST` pixels would be needed in between.
+        Refused: the aspect is so extreme that more than `LARGEST` pixels would be needed in between.
     """
     inner = inner_size(image.size, mode, width, height)
     scaled = scale(image, inner, "None" if image.mode == "L" else upscaler, run)

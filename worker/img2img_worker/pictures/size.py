@@ -1,4 +1,4 @@
-"""The size of a result that follows its input's."""
+"""Derives a result's size from its input's."""
 
 from math import sqrt
 
@@ -6,7 +6,7 @@ from img2img_shared.param_groups.size_params import LEAST, MOST
 
 
 def fitted_size(size: tuple[int, int], fit: int, *, native_side: int, multiple: int) -> tuple[int, int]:
-    """(width, height) of the result for an input of that size, as near to its shape as sides allow.
+    """(width, height) of the result for an input, as near to its shape as multiples allow.
 
     Args:
         size: (width, height) of the input, upright.

@@ -1,4 +1,4 @@
-"""Where the result of soft inpainting shows: where it has changed the picture."""
+"""The mask through which the result of soft inpainting shows: where it has changed the picture."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ Cells = NDArray[np.float32]
 
 #: cells that a filter covers along each side, and the standard deviation of their weights
 _REACH, _DEVIATION = 2, 1.5
-#: pixels that soften what is enlarged from cells
+#: radius of the blur of what is enlarged from cells, in pixels
 _BLUR = 4
 
 
@@ -26,9 +26,9 @@ def soft_opening(changes: Cells, mask: Cells, params: Params) -> Image.Image:
     """L, of the render's size, 255 where the result shows. (A1111: ``apply_adaptive_masks``.)
 
     Args:
-        changes, mask: [h, w], as `change` tells, and 1 = repaint.
+        changes, mask: [h, w], of `change`, and 1 = repaint.
     """
-    # by its largest neighbours, then without what stands alone
+    # first spread to neighbours, then without isolated cells
     spread = window_mean(window_mean(changes, 0.9, 1.0), 0.25, 0.75)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = np.nan_to_num(spread / _half_way(mask, params), nan=0.0, posinf=np.inf)
@@ -39,9 +39,9 @@ def soft_opening(changes: Cells, mask: Cells, params: Params) -> Image.Image:
 
 
 def window_mean(cells: Cells, low: float, high: float) -> Cells:
-    """For each cell, the mean of those around it between two quantiles, weighted by their nearness.
+    """For each cell, the mean of the cells around it between two quantiles, weighted by nearness.
 
-    At least a whole cell's weight is taken. (A1111: ``weighted_histogram_filter``.)
+    The quantiles enclose at least the weight of one cell. (A1111: ``weighted_histogram_filter``.)
     """
     height, width = cells.shape
     weights = _weights()
@@ -65,7 +65,7 @@ def window_mean(cells: Cells, low: float, high: float) -> Cells:
 def _window(
     total: NDArray[np.float64], low: float, high: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Its two ends, between 0 and `total`, at least 1 from each other."""
+    """The window's two ends, between 0 and `total`, with a distance of at least 1."""
     start, end = low * total, high * total
     middle, is_narrow = (start + end) / 2, end - start < 1
     start, end = np.where(is_narrow, middle - 0.5, start), np.where(is_narrow, middle + 0.5, end)
@@ -74,7 +74,7 @@ def _window(
 
 
 def _weights() -> NDArray[np.float64]:
-    """A Gaussian, lowered so that it ends in 0 one cell beyond its reach, [5, 5]."""
+    """A Gaussian [5, 5], lowered and scaled so that it is 0 one cell beyond its edges and 1 in the middle."""
     places = np.arange(-_REACH, _REACH + 1, dtype=np.float64)
     squares = places[:, None] ** 2 + places[None] ** 2
     beyond = np.exp(-(((_REACH + 1) / _DEVIATION) ** 2))
@@ -92,5 +92,5 @@ def _half_way(mask: Cells, params: Params) -> Cells:
 
 
 def _smoother_step(x: Cells) -> Cells:
-    """Perlin's."""
+    """Perlin's smoother step: 0 to 1, with derivatives of 0 at both ends."""
     return x * x * x * (x * (6 * x - 15) + 10)

@@ -1,4 +1,4 @@
-"""A picture that is enlarged and cut into tiles: A1111's "SD upscale"."""
+"""Enlarges a picture and cuts it into tiles: A1111's "SD upscale"."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Mosaic:
     overlap: int
 
     def __len__(self) -> int:
-        """Tiles."""
+        """The number of tiles."""
         return len(self.rows) * len(self.columns)
 
     def cut(self, picture: Image.Image) -> Iterator[Image.Image]:
@@ -39,7 +39,7 @@ class Mosaic:
                 yield picture.crop((x, y, x + width, y + height))
 
     def merged(self, tiles: Iterable[Image.Image]) -> Image.Image:
-        """The picture that the tiles make."""
+        """The picture of rendered tiles, row by row."""
         return merged(tiles, self.size, rows=self.rows, columns=self.columns, fade=self.overlap)
 
 
@@ -52,8 +52,8 @@ def enlarged_size(size: tuple[int, int], params: Params) -> tuple[int, int]:
     factor = params.sd_upscale_factor
     pixels = size[0] * size[1] * factor**2
     if pixels > LARGEST:
-        told = Summary(f"{factor:g}, which makes {pixels:,.0f} pixels")
-        raise Refused("sd_upscale_factor", told, f"ask for at most {LARGEST:,} pixels")
+        given = Summary(f"{factor:g}, which makes {pixels:,.0f} pixels")
+        raise Refused("sd_upscale_factor", given, f"ask for at most {LARGEST:,} pixels")
     return size if params.sd_upscale_upscaler == "None" else upscaled_size(size, factor)
 
 
@@ -97,7 +97,7 @@ def enlarged(picture: Image.Image, params: Params, run: RunNetwork) -> tuple[Mos
 
 
 def tile_seeds(count: int, lot: int) -> list[int]:
-    """By how much the seed of each tile is later than the picture's.
+    """What is added to the picture's seed for each tile.
 
     >>> tile_seeds(5, 2)
     [0, 1, 1, 2, 2]

@@ -1,4 +1,4 @@
-"""Enlarges pictures too large for a network tile by tile, as A1111 does, in the memory of one tile."""
+"""Enlarges large pictures tile by tile, as A1111 does, so that a network needs memory for one tile only."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from PIL import Image
 
 from img2img_shared.tile_places import places
 
-#: makes a picture some whole number of times larger, each way
+#: makes a picture some whole number of times wider and higher
 Enlarge = Callable[[Image.Image], Image.Image]
 
 
@@ -18,16 +18,16 @@ Enlarge = Callable[[Image.Image], Image.Image]
 class Tiling:
     """How a picture is cut."""
 
-    #: pixels of a tile, each way; 0: it is not cut
+    #: width and height of a tile in pixels; 0: the picture is not cut
     size: int
-    #: pixels that neighbours have in common, at least
+    #: least pixels that neighbours have in common
     overlap: int
 
 
 def blended(image: Image.Image, tiling: Tiling, enlarge: Enlarge, scale: int) -> Image.Image:
-    """`image` (RGB) from enlarged tiles that fade into their left and upper neighbours.
+    """`image` (RGB), enlarged in tiles that fade into their left and upper neighbours.
 
-    Where it is smaller than a tile, its one tile is black above and left of it. (A1111: ``split_grid`` and
+    If it is smaller than a tile, its only tile is black above it and to its left. (A1111: ``split_grid`` and
     ``combine_grid``.)
 
     Args:
@@ -55,7 +55,7 @@ def merged(
     columns: Sequence[int],
     fade: int,
 ) -> Image.Image:
-    """Tiles (RGB, of one size) as one picture, row by row, each fading into what is left of it and above.
+    """Tiles (RGB, of one size), row by row, as one picture; each fades into those to its left and above.
 
     Args:
         size: width and height of the picture.
@@ -82,7 +82,7 @@ def _lay(
     opacity: NDArray[np.uint8],
     fade: tuple[int, int],
 ) -> None:
-    """Paste `tile` onto `canvas`; unless it is at the beginning, it fades in over so many columns or rows."""
+    """Paste `tile` onto `canvas`; unless it is the first, it fades in over `fade` columns or rows."""
     if place == (0, 0) or not opacity.size:
         canvas.paste(tile, place)
         return
@@ -95,7 +95,7 @@ Values = NDArray[np.float32]
 
 
 def averaged(image: Values, tiling: Tiling, enlarge: Callable[[Values], Values], scale: int) -> Values:
-    """`image`, float32 [C, H, W], from enlarged tiles, averaged where they overlap.
+    """`image`, float32 [C, H, W], enlarged in tiles, which are averaged where they overlap.
 
     Tiles are no larger than the picture. (A1111: ``tiled_upscale_2``.)
     """

@@ -1,4 +1,4 @@
-"""A1111's upscalers, which enlarge a picture repeatedly until it is large enough."""
+"""Enlarges pictures with A1111's upscalers, repeatedly until they are large enough."""
 
 from collections.abc import Callable
 
@@ -6,16 +6,16 @@ from PIL import Image
 
 from img2img_shared.errors import Refused
 
-#: a picture through the network of that name, once
+#: runs a picture through the network of that name, once
 RunNetwork = Callable[[str, Image.Image], Image.Image]
 
 _FILTERS = {"Lanczos": Image.Resampling.LANCZOS, "Nearest": Image.Resampling.NEAREST}
-#: how often a network makes a picture larger, at most
+#: most passes of an upscaler
 _PASSES = 3
 
 
 def no_networks(name: str, _: Image.Image) -> Image.Image:
-    """A `run` for where no network can be run: it refuses."""
+    """A `RunNetwork` without networks: it refuses."""
     raise Refused("upscaler", name, "use None, Lanczos or Nearest")
 
 
@@ -49,11 +49,13 @@ def upscale(image: Image.Image, factor: float, upscaler: str, run: RunNetwork) -
 
 
 def in_two_passes(image: Image.Image, size: tuple[int, int], resampling: Image.Resampling) -> Image.Image:
-    """Resampled across, and then down: a release of Pillow later than A1111's picks the order by its cost,
-    and each pass rounds to 8 bits."""
+    """The picture resampled across, and then down.
+
+    Later releases of Pillow than A1111's choose the order by its cost, and each pass rounds to 8 bits.
+    """
     if image.size == size:
         return image
     if image.mode == "RGBA" and resampling != Image.Resampling.NEAREST:
-        # as Pillow does it: what is transparent has no colour
+        # premultiplied, as Pillow does it
         return in_two_passes(image.convert("RGBa"), size, resampling).convert("RGBA")
     return image.resize((size[0], image.height), resampling).resize(size, resampling)

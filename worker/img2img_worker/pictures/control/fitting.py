@@ -1,4 +1,4 @@
-"""Scales a control picture to the render's size: lines stay thin, and maps of few colours get no new ones.
+"""Scales a control picture to the render's size; lines stay thin, and maps of few colours get no new ones.
 
 Source: sd-webui-controlnet's ``detectmap_proc``.
 """
@@ -25,7 +25,7 @@ def fit_picture(picture: Picture, mode: ControlResizeMode, width: int, height: i
     """`picture` at `width` × `height`.
 
     Raises:
-        Refused: an aspect so extreme that more than `LARGEST` pixels would be needed in between.
+        Refused: the aspect is so extreme that more than `LARGEST` pixels would be needed in between.
     """
     if mode == "Just Resize":
         return _scale(picture, width, height)
@@ -34,9 +34,9 @@ def fit_picture(picture: Picture, mode: ControlResizeMode, width: int, height: i
     factor = (min if fills else max)(height / own_height, width / own_width)
     size = round(own_width * factor), round(own_height * factor)
     if size[0] * size[1] > LARGEST:
-        told = f"{own_width} × {own_height} pixels, to be scaled to {width} × {height}"
+        given = f"{own_width} × {own_height} pixels, to be scaled to {width} × {height}"
         reason = f"use a picture of a more similar shape (at most {LARGEST:,} pixels once scaled)"
-        raise Refused("control", Summary(told), reason)
+        raise Refused("control", Summary(given), reason)
     scaled = _scale(picture, max(1, size[0]), max(1, size[1]))
     new_height, new_width = scaled.shape[:2]
     if fills:
@@ -49,7 +49,7 @@ def fit_picture(picture: Picture, mode: ControlResizeMode, width: int, height: i
 
 
 def _border_colour(picture: Picture) -> Picture:
-    """The border's median, to fill bars with; a mask, if there is one, covers the bars."""
+    """The median colour of the border, for bars; if there is a mask, it covers the bars."""
     edges = [picture[0], picture[-1], picture[:, 0], picture[:, -1]]
     colour = np.median(np.concatenate(edges), axis=0).astype(picture.dtype)
     if len(colour) == 4:
@@ -96,7 +96,7 @@ def _drawing(before: Picture, scaled: Picture, *, is_larger: bool) -> Picture:
 
 
 def _count_colours(colours: Picture) -> int:
-    """How many colours there are."""
+    """The number of different colours."""
     values = colours.reshape(-1, 3)
     if values.dtype == np.uint8:
         packed = values.astype(np.uint32) @ np.array([1, 256, 65536], np.uint32)

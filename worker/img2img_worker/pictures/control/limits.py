@@ -1,4 +1,4 @@
 """Limits on the cost of control pictures."""
 
-#: most pixels of one on its way; some of what is done to them takes sixteen bytes for each of their values
+#: most pixels of a control picture while it is prepared, which may take 16 bytes for each of its values
 LARGEST = 1 << 25

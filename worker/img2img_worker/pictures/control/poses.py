@@ -1,4 +1,4 @@
-"""Poses of people and animals: as OpenPose's JSON, and as ControlNet's pictures.
+"""Poses of people and animals, as OpenPose's JSON and as ControlNet's pictures.
 
 Source: sd-webui-controlnet, on whose drawings its networks were trained.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
-#: x and y, as shares of a picture's sides or in pixels
+#: x and y, as fractions of a picture's sides or in pixels
 Point = tuple[float, float]
 #: None: a part that is not seen
 Points = Sequence[Point | None]
@@ -42,7 +42,7 @@ BODY_LIMBS = (
 )
 #: bones of a hand, from the wrist along each finger
 _BONES = tuple(bone for finger in range(1, 21, 4) for bone in pairwise((0, *range(finger, finger + 4))))
-#: of an animal (AP-10K), with their colours
+#: limbs of an animal (AP-10K), with their colours
 _ANIMAL_LIMBS = (
     ((0, 1), (255, 255, 255)),
     ((1, 2), (100, 255, 100)),
@@ -62,11 +62,11 @@ _ANIMAL_LIMBS = (
     ((11, 12), (255, 255, 0)),
     ((12, 13), (150, 150, 150)),
 )
-#: hues of a body's parts
+#: number of hues for a body's parts
 _HUES = 18
 #: radii and widths, in pixels
 _JOINT, _STICK, _BONE, _DOT, _ANIMAL = 4, 4, 2, 3, 5
-#: how bright a limb is beside its joints
+#: brightness of limbs relative to joints
 _SHADE = 0.6
 
 
@@ -74,12 +74,12 @@ _SHADE = 0.6
 class Person:
     """The parts of one person, each list in OpenPose's order; None: not looked for, or not found."""
 
-    #: 18
+    #: 18 parts
     body: Points
-    #: 21
+    #: 21 joints
     left_hand: Points | None = None
     right_hand: Points | None = None
-    #: 70 and more, or those that are found
+    #: 70 points or more, or only those that were found
     face: Points | None = None
 
 
@@ -95,7 +95,7 @@ class Poses:
     shows_bodies: bool = True
 
     def drawn(self) -> Pixels:
-        """A drawing [H, W, 3] of them, on black."""
+        """A drawing [H, W, 3] of the poses, on black."""
         canvas = np.zeros((self.height, self.width, 3), np.uint8)
         for person in self.people:
             if self.shows_bodies:
@@ -125,10 +125,10 @@ class Poses:
         }
 
     def _in_pixels(self, points: Points | None) -> Points:
-        """Points in pixels: numbers up to 1 are shares of the sides."""
+        """Points in pixels; if no number is above 1, they are fractions of the sides."""
         points = points or ()
-        are_shares = all(max(abs(x), abs(y)) <= 1 for x, y in filter(None, points))
-        across, down = (self.width, self.height) if are_shares else (1, 1)
+        are_fractions = all(max(abs(x), abs(y)) <= 1 for x, y in filter(None, points))
+        across, down = (self.width, self.height) if are_fractions else (1, 1)
         return [None if point is None else (point[0] * across, point[1] * down) for point in points]
 
 

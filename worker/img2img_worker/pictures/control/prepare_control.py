@@ -1,4 +1,4 @@
-"""Turns a control unit and its pictures into what its network sees, and applies its changes to the result."""
+"""Makes a unit's control picture from its pictures, and applies its final changes to the result."""
 
 from dataclasses import dataclass
 
@@ -17,21 +17,21 @@ from img2img_worker.pictures.control.source import Originals, source
 
 Pixels = NDArray[np.uint8]
 
-#: modules that look at transparency by itself where they run without a render
+#: modules that get a picture with its alpha channel if they run without a render
 _SEE_ALPHA = frozenset(("none", "canny", "blur_gaussian"))
-#: pixels by which what `inpaint_only` repaints is widened, and softened, where it is laid into the original
+#: side in pixels of the kernels that widen and blur the repainted part of `inpaint_only` for its seam
 _SEAM = 7
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ControlPicture:
-    """A unit's picture as its network sees it, at a render's size or at CLIP's."""
+    """A unit's control picture, as its network gets it, of the render's size or CLIP's."""
 
-    #: [H, W, 3], or [H, W, 4] with the mask of what is to be repainted, or of what CLIP is not to see
+    #: [H, W, 3], or [H, W, 4] with the mask of the repainted part, or of the part that is hidden from CLIP
     pixels: Picture
-    #: what is shown of it, where that is another: of what CLIP sees, the picture that it was given
+    #: the picture that is shown to people; None: `pixels`
     shown: Picture | None = None
-    #: what it was drawn from, if that are poses
+    #: the poses that it was drawn from, if any
     poses: Poses | None = None
 
     @property
@@ -62,7 +62,7 @@ def control_pictures(
         annotate: runs the preprocessors' networks.
 
     Raises:
-        Refused: no picture, a preprocessor that is not available, too extreme an aspect.
+        Refused: there is no picture, the preprocessor is not available, or the aspect is too extreme.
     """
     pixels, mode = source(unit, originals, params)
     found: Picture = _preprocess(unit, pixels, mode, sizes[0], seed, annotate).pixels
@@ -76,7 +76,7 @@ def control_pictures(
 def control_map(
     unit: ControlUnit, originals: Originals, params: Params, seed: int, annotate: Annotate = no_annotator
 ) -> ControlPicture:
-    """What a unit's preprocessor makes of its picture, as it is; see `control_pictures`."""
+    """A unit's control picture in the preprocessor's size, not the render's; see `control_pictures`."""
     if unit.preprocessor.is_image_prompt:
         raise Refused("control.module", unit.module, "no picture comes of it; render with it")
     pixels, mode = source(unit, originals, params)
@@ -114,7 +114,7 @@ def _laid_into(result: Pixels, control: ControlPicture) -> Pixels:
     original = control.pixels[:, :, :3].astype(np.float32) / 255
     mask = control.pixels[:, :, 3].astype(np.float32) / 255
     seam = cv2.blur(cv2.dilate(mask, np.ones((_SEAM, _SEAM), np.uint8)), (_SEAM, _SEAM))[:, :, None]
-    # half a level is what a result has lost, on average, when it was cut off to whole ones
+    # half a level makes up for what truncation to 8 bits has taken on average
     mixed = seam * ((result.astype(np.float32) + 0.5) / 255) + (1 - seam) * original
     return (255.0 * mixed.clip(0, 1)).astype(np.uint8)
 
@@ -128,5 +128,5 @@ def _recolour(result: Pixels, control: ControlPicture, *, by_luminance: bool) ->
     )
     converted = cv2.cvtColor(result, there)
     converted[:, :, place] = control.pixels[:, :, 0]
-    shares = cv2.cvtColor(converted, back).astype(np.float32) / 255.0
-    return (255.0 * shares).astype(np.uint8)
+    values = cv2.cvtColor(converted, back).astype(np.float32) / 255.0
+    return (255.0 * values).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The preprocessors of A1111's ControlNet, those with networks included.
+"""The preprocessors of A1111's ControlNet, with and without networks.
 
 Each takes a picture uint8 [H, W, 3], the shorter side that it works at ("processor_res"), two thresholds
 whose meaning is its own, and a seed; it returns uint8 [h, w, 3].
@@ -65,7 +65,7 @@ def preprocess(
         annotate: runs its networks.
 
     Raises:
-        Refused: a module that a worker cannot run at all, or not on such a picture.
+        Refused: a worker cannot run the module, or not on such a picture.
     """
     try:
         return _run_module(module, picture, resolution, thresholds, seed, annotate)
@@ -117,7 +117,7 @@ def at_resolution(picture: Pixels, resolution: float) -> Pixels:
     """`picture` scaled so that its shorter side is `resolution`.
 
     Raises:
-        Refused: an aspect so extreme that more than `LARGEST` pixels would be needed.
+        Refused: the aspect is so extreme that more than `LARGEST` pixels would be needed.
     """
     factor = resolution / min(picture.shape[:2])
     height, width = (round(side * factor) for side in picture.shape[:2])
@@ -127,7 +127,7 @@ def at_resolution(picture: Pixels, resolution: float) -> Pixels:
 
 
 def _run_padded(picture: Pixels, resolution: float, work: Callable[[Pixels], Pixels]) -> Pixels:
-    """`work` on the picture at `resolution`, padded to multiples of 64 as in A1111, as this changes edges."""
+    """Run `work` at `resolution`, padded to multiples of 64 as in A1111, since that changes the edges."""
     scaled = at_resolution(picture, resolution)
     height, width = scaled.shape[:2]
     padded = np.pad(scaled, ((0, -height % 64), (0, -width % 64), (0, 0)), mode="edge")
@@ -218,7 +218,7 @@ def _lineart(picture: Pixels, resolution: float, _numbers: tuple[float, float], 
 
 
 def _scribble(edges: Pixels) -> Pixels:
-    """Soft edges [H, W] as a broad pen would draw them."""
+    """Soft edges [H, W] as strokes of a broad pen, [H, W, 3]."""
     smooth = np.asarray(cv2.GaussianBlur(edges.astype(np.float32), (0, 0), _SCRIBBLE), np.float32)
     thin = np.where(ridges(smooth) > 127, np.uint8(255), np.uint8(0))
     return _white_where(np.asarray(cv2.GaussianBlur(thin, (0, 0), _SCRIBBLE)) > 4)
@@ -261,7 +261,7 @@ def _reason(module: Module) -> str:
         return "modules without a control network are not supported here; choose another"
     if module.recognises_faces:
         reason = "it recognises faces, which takes insightface, and that is not here"
-        return f"{reason}; use ip-adapter-auto with an IP-Adapter that sees with CLIP"
+        return f"{reason}; use ip-adapter-auto with an IP-Adapter that works with CLIP"
     here = ", ".join(MODULES[name].title for name in _PREPROCESSORS)
     return f"it needs weights of its own, which are not supported here; use one of {here}"
 

@@ -1,4 +1,4 @@
-"""The picture that a control unit's preprocessor gets: the unit's own, or the init image, cropped alike.
+"""Chooses a control unit's picture: its own or the init image, which is cropped as in the render.
 
 Source: sd-webui-controlnet's ``choose_input_image`` and ``try_crop_image_with_a1111_mask``.
 """
@@ -18,7 +18,7 @@ from img2img_worker.pictures.resize import resize
 
 Pixels = NDArray[np.uint8]
 
-#: img2img's resize modes, for a unit that looks at the init image
+#: from img2img's resize modes to a unit's, for units that use the init image
 _MODES: dict[int, ControlResizeMode] = {
     ResizeMode.JUST_RESIZE: "Just Resize",
     ResizeMode.CROP_AND_RESIZE: "Crop and Resize",
@@ -47,7 +47,7 @@ def source(unit: ControlUnit, originals: Originals, params: Params) -> tuple[Pix
     """The preprocessor's input, [H, W, 3] or with a mask [H, W, 4], and how to fit it to the render's size.
 
     Raises:
-        Refused: there is no picture, or a mask whose size is not its picture's.
+        Refused: there is no picture, or a mask has another size than its picture.
     """
     pixels, mode = _choose_picture(unit, originals, params)
     crops = unit.inpaint_crop_input_image and params.inpaint_full_res and not unit.preprocessor.is_reference

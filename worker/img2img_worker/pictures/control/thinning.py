@@ -1,4 +1,4 @@
-"""Lines made one pixel wide, so that scaling a drawing of edges leaves edges."""
+"""Makes lines one pixel wide, so that edges stay thin when a drawing is scaled."""
 
 from typing import TypeVar
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 Values = TypeVar("Values", Pixels, NDArray[np.float32])
 
-#: rounds of thinning, at most
+#: most rounds of thinning
 _ROUNDS = 32
 #: for `cv2.MORPH_HITMISS`: 1 must be there, -1 must not be; each in four directions
 _BORDERS = (
@@ -56,7 +56,7 @@ def _in_four_directions(kernels: tuple[tuple[tuple[int, ...], ...], ...]) -> lis
 
 
 def _remove_hits(lines: Pixels, kernels: list[NDArray[np.int32]]) -> bool:
-    """Blackens the pixels of `lines` that the kernels hit, one kernel after another.
+    """Blacken the pixels of `lines` that the kernels match, one kernel after another.
 
     Returns:
         whether there were any.
