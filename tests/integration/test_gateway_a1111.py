@@ -529,6 +529,26 @@ def test_a_strict_gateway_refuses_what_a1111_sets_aside(
         assert refused(gateway, **fields)["field"] == named
 
 
+@pytest.mark.parametrize(
+    ("names", "counts"),
+    [
+        (["sd_vae", "sd_vae_overrides_per_model_preferences"], False),
+        (["sd_vae_overrides_per_model_preferences", "sd_vae"], True),
+        (["sd_vae_overrides_per_model_preferences"], False),
+    ],
+)
+def test_whose_vae_comes_first_counts_in_a_request_before_what_loads_one(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers, names: list[str], counts: bool
+) -> None:
+    values = {"sd_vae": "None", "sd_vae_overrides_per_model_preferences": False}
+    call = pool.submit(render, gateway, override_settings={name: values[name] for name in names})
+    claim = fake_worker.await_claim()
+    params = fake_worker.ledger.job(claim.job_id, "default").params
+    assert params.sd_vae_overrides_per_model_preferences is not counts
+    fake_worker.end(claim)
+    assert call.result().status_code == 200
+
+
 def test_a_lora_that_no_worker_has_is_refused_before_anything_is_queued(
     gateway: Gateway, fake_worker: FakeWorker, pool: Callers
 ) -> None:

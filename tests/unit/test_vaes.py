@@ -107,6 +107,9 @@ def test_automatic_is_the_one_that_is_called_as_the_checkpoint_and_none_its_own(
     assert family.vaes.find(Params()) == vaes.VaeChoice()
     assert family.vaes.find(Params(vae="mine.vae.safetensors")) == vaes.VaeChoice()
     assert family.vaes.name_and_hash(Params())[0] == "mine.vae.safetensors"
+    kept = {"sd_vae_overrides_per_model_preferences": False}
+    assert family.vaes.find(Params(vae="soft.safetensors", **kept)) == vaes.VaeChoice()
+    assert family.vaes.name_and_hash(Params(vae="None", **kept))[0] == "mine.vae.safetensors"
     none = family.vaes.find(Params(vae="None"))
     assert torch.equal(family.vaes.get(none.decoder).network.decoder.conv_in.weight, own)
     assert family.vaes.name_and_hash(Params(vae="None")) is None

@@ -27,6 +27,8 @@ from img2img_shared.roles import check_roles
 
 #: options that A1111 has read before it comes to a request's override_settings
 _TOO_LATE = ("initial_noise_multiplier", "samples_format")
+#: one that A1111 reads where it loads a VAE, which it does once it comes to one of these in a request
+_READ_WITH_VAE, _LOADS_VAE = "sd_vae_overrides_per_model_preferences", {"sd_vae", "sd_model_checkpoint"}
 #: the setting by which infotexts choose no checkpoint; in a request, it is too late for its infotext
 _KEEPS_CHECKPOINT = "disable_weights_auto_swap"
 #: what A1111's page calls the request's own
@@ -170,7 +172,9 @@ class Reader:
         if not body.override_settings_restore_afterwards:
             await self._options.change(chosen)
         else:
-            for name in _TOO_LATE:
+            names = list(given)
+            is_early = _READ_WITH_VAE in names and _LOADS_VAE & {*names[names.index(_READ_WITH_VAE) :]}
+            for name in _TOO_LATE if is_early else (*_TOO_LATE, _READ_WITH_VAE):
                 if name in chosen:
                     why = "it has no effect in override_settings, as in A1111"
                     lenient.set_aside(name, chosen.pop(name), why, told=False)

@@ -34,6 +34,14 @@ class ModelParams(ParamGroup):
             json_schema_extra={"x-files": "vae"},
         ),
     ] = "Automatic"
+    sd_vae_overrides_per_model_preferences: Annotated[
+        bool,
+        Field(
+            title="VAE comes before the checkpoint's",
+            description="If not: a VAE that is named like the checkpoint comes before `vae`.",
+            examples=[False],
+        ),
+    ] = True
     sd_vae_encode_method: Annotated[
         VaeMethod,
         Field(

@@ -89,7 +89,7 @@ class Vaes:
             Refused: one is not there, is broken, or is for another kind of checkpoint.
             MemoryError: the device has no room for it.
         """
-        vae = self._by_name(params.vae, pinned)
+        vae = self._of(params, pinned)
         methods = params.sd_vae_encode_method, params.sd_vae_decode_method
         encoder = self._tiny_half("encoder", "sd_vae_encode_method") if methods[0] == TINY else vae
         decoder = self._tiny_half("decoder", "sd_vae_decode_method") if methods[1] == TINY else vae
@@ -122,7 +122,7 @@ class Vaes:
         Raises:
             Refused: it is not there.
         """
-        named = self._by_name(params.vae, pinned)
+        named = self._of(params, pinned)
         file = self.automatic if named is None else named
         if file is None or file.kind == "own":
             return None
@@ -131,8 +131,10 @@ class Vaes:
         except OSError as error:
             raise _unreadable(file.path, error) from None
 
-    def _by_name(self, name: str, pinned: PinnedFiles) -> VaeFile | None:
-        if name == "Automatic":
+    def _of(self, params: Params, pinned: PinnedFiles) -> VaeFile | None:
+        name = params.vae
+        keeps_own = self.automatic is not None and not params.sd_vae_overrides_per_model_preferences
+        if name == "Automatic" or keeps_own:
             return None
         if name == "None":
             checkpoint = self._files.checkpoint
