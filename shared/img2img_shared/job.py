@@ -11,7 +11,7 @@ from img2img_shared.own_params import with_own
 from img2img_shared.params import Params
 from img2img_shared.pushed_models.pushed_model import ModelFiles
 from img2img_shared.roles import Role
-from img2img_shared.seeds import seeds_of
+from img2img_shared.seeds import seeds_of, shift_seed
 
 #: inputs of a job are stored in pages of so many, so that the ledger's share of a job is O(1)
 PAGE = 1000
@@ -141,6 +141,8 @@ class Job(BaseModel):
             sub_at = repeat
         if params.seed_mode == "same":
             at = sub_at = 0
+        if params.sd_upscale:  # the script counts seeds whatever the strength, and leaves subseeds to tiles
+            return shift_seed(params.seed, at), params.subseed
         return seeds_of(params.seed, params.subseed, params.subseed_strength, at, sub_at)
 
 

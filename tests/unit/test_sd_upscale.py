@@ -1,6 +1,7 @@
 """Pictures that are enlarged and rendered in tiles."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,8 +49,19 @@ def test_an_upscaler_makes_multiples_of_8_and_none_leaves_it(name: str, size: tu
 
 
 def test_seeds_count_by_lots_as_in_a1111() -> None:
-    assert tile_seeds(4, 1) == [0, 1, 2, 3]
-    assert tile_seeds(5, 3) == [0, 1, 2, 1, 2]
+    def seeds(count: int, **changes: Any) -> tuple[tuple[int, ...], ...]:
+        return tuple(zip(*tile_seeds(count, params(**changes), 5, 7), strict=True))
+
+    assert seeds(4) == ((5, 6, 7, 8), (7, 7, 7, 7))
+    assert seeds(5, sd_upscale_batch=3) == ((5, 6, 7, 6, 7), (7, 8, 9, 7, 8))
+    assert seeds(5, sd_upscale_batch=3, subseed_strength=0.5) == ((5, 5, 5, 6, 6), (7, 8, 9, 7, 8))
+
+
+@pytest.mark.parametrize("strength", [0, 0.5])
+def test_each_picture_begins_at_its_own_seed_whatever_the_strength(strength: float) -> None:
+    given = params(images_per_input=3, subseed_strength=strength)
+    job = Job(id="0" * 16, model="tiny", params=given, n_inputs=1)
+    assert [job.seeds(index) for index in range(3)] == [(5, 6), (6, 6), (7, 6)]
 
 
 @pytest.mark.parametrize(("lot", "seeds"), [(1, [6, 7, 8, 9]), (3, [6, 7, 8, 7])])
@@ -115,7 +127,7 @@ def test_many_tiles_may_be_rendered_by_others_and_come_to_the_same() -> None:
         with Image.open(io.BytesIO(own["image"])) as picture:
             assert render.pixels is not None
             assert (np.asarray(picture) == render.pixels).all()
-        assert own_params == {"seed": render.seed}
+        assert own_params == {"seed": render.seed, "subseed": render.subseed}
     assert (many.params.sd_upscale, many.params.images_per_input, many.params.seed) == (False, 1, 6)
     made = [np.full((64, 64, 3), 5 * number, np.uint8) for number in range(36)]
     with pytest.raises(StopIteration) as together:

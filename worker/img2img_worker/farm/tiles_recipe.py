@@ -95,7 +95,7 @@ def split_into_tiles(
     own |= {"return_mask": False, "return_mask_composite": False}
     own["control"] = tuple(unit.model_copy(update={"save_detected_map": False}) for unit in params.control)
     if params.sd_upscale:
-        return _upscaled_tiles(params, seed, own, pictures["image"], served)
+        return _upscaled_tiles(params, own, pictures["image"], served)
     if params.outpaint and params.outpaint_method == "tiles" and params.outpaint_tile is None:
         growing = _lay_out(pictures["image"], params, served)
         if (count := len(growing.tiles())) > MOST_TILES_OF_ONE:
@@ -104,15 +104,14 @@ def split_into_tiles(
     return None
 
 
-def _upscaled_tiles(
-    params: Params, seed: int, own: dict[str, Any], image: bytes, served: Served
-) -> Tiles | None:
+def _upscaled_tiles(params: Params, own: dict[str, Any], image: bytes, served: Served) -> Tiles | None:
     with served.decoder.decoded(image, None) as (picture, _):
         params = with_size(params, picture.size, served)
         count = len(mosaic_of(enlarged_size(picture.size, params), params))
     if count <= MOST_TILES_OF_ONE:
         return None
-    seeds = ({"seed": shift_seed(seed, later)} for later in tile_seeds(count, params.sd_upscale_batch))
+    each_seed = tile_seeds(count, params, own["seed"], own["subseed"])
+    seeds = ({"seed": seed, "subseed": subseed} for seed, subseed in each_seed)
     plain = {name: field.default for name, field in SdUpscaleParams.model_fields.items()}
     each = zip(({"image": tile} for tile in _cut(params, image, served)), seeds, strict=True)
     return Tiles(params=params.model_copy(update=plain | own), each=each)
@@ -146,8 +145,9 @@ def sd_upscale(
         mosaic, picture = enlarged(picture, params, served.run_network(params))
         tiles = list(mosaic.cut(picture))
     ways = []
-    for tile, later in zip(tiles, tile_seeds(len(tiles), params.sd_upscale_batch), strict=True):
-        each = replace(render, params=params, seed=shift_seed(render.seed, later))
+    each_seed = tile_seeds(len(tiles), params, render.seed, render.subseed)
+    for tile, (seed, subseed) in zip(tiles, each_seed, strict=True):
+        each = replace(render, params=params, seed=seed, subseed=subseed)
         ways.append(img2img(each, {**pictures, "image": _png(tile)}, served))
     made = yield from side_by_side(ways)
     finished = Composed(picture=mosaic.merged([each.composed.picture for each in made]))

@@ -7,6 +7,7 @@ from PIL import Image
 
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.params import Params
+from img2img_shared.seeds import seeds_of, shift_seed
 from img2img_shared.tile_places import places
 from img2img_worker.pictures.decode import flatten
 from img2img_worker.pictures.outpainting import MOST_TILES
@@ -96,10 +97,9 @@ def enlarged(picture: Image.Image, params: Params, run: RunNetwork) -> tuple[Mos
     return mosaic, picture
 
 
-def tile_seeds(count: int, lot: int) -> list[int]:
-    """What is added to the picture's seed for each tile.
-
-    >>> tile_seeds(5, 2)
-    [0, 1, 1, 2, 2]
-    """
-    return [number // lot + number % lot for number in range(count)]
+def tile_seeds(count: int, params: Params, seed: int, subseed: int) -> list[tuple[int, int]]:
+    """(seed, subseed) of each tile, if these are the picture's: a lot of tiles begins at the next seed."""
+    lot, strength = params.sd_upscale_batch, params.subseed_strength
+    return [
+        seeds_of(shift_seed(seed, number // lot), subseed, strength, number % lot) for number in range(count)
+    ]
