@@ -66,6 +66,11 @@ class Module:
         return self.name.startswith("reference_")
 
     @property
+    def amends(self) -> bool:
+        """Whether it also changes the UNet's answers by its picture, whatever its network says."""
+        return "colorfix" in self.name or "inpaint_only" in self.name
+
+    @property
     def is_image_prompt(self) -> bool:
         """Whether an IP-Adapter turns what it sees into a kind of prompt, so that it yields no control
         picture.

@@ -144,6 +144,28 @@ def test_units_of_one_adapter_see_what_the_first_of_them_that_acts_does_as_in_a1
     assert as_adapters_see(controls[:1], (None,)) == list(controls[:1])
 
 
+def test_sharp_colours_soften_what_guidance_leads_away_from_where_the_extension_tells_it(
+    family: StableDiffusion,
+) -> None:
+    plain, sharp = (controlled({"module": name}) for name in ("tile_colorfix", "tile_colorfix+sharp"))
+    assert (alone(family, plain) != alone(family, sharp)).any()
+    plain, sharp = (replace(each, earlier_calls=4) for each in (plain, sharp))
+    np.testing.assert_array_equal(alone(family, plain), alone(family, sharp))
+    told = replace(sharp, read_with="the cat")
+    assert (alone(family, sharp) != alone(family, told)).any()
+
+
+def test_colours_are_fixed_where_the_network_has_no_say(family: StableDiffusion) -> None:
+    seen: list[int] = []
+    network: Any = family.controls.find("edges")
+    hook = network.network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    one = controlled({"module": "tile_colorfix"})
+    off = replace(one, controls=tuple(replace(each, amends_only=True) for each in one.controls))
+    assert (alone(family, off) != alone(family, controlled())).any()
+    assert not seen
+    hook.remove()
+
+
 def test_colours_are_fixed_before_what_is_kept_whatever_the_units_order(family: StableDiffusion) -> None:
     units: tuple[dict[str, Any], ...] = ({"module": "inpaint_only"}, {"module": "tile_colorfix"})
     one = controlled(*units, channels=4)

@@ -81,6 +81,17 @@ def test_a_hires_fix_has_a_picture_for_each_pass_the_larger_first_and_units_for_
     assert maps == [(96, 96), (64, 64)] * 2
 
 
+@pytest.mark.parametrize("module", ["tile_colorfix", "tile_colorfix+sharp", "inpaint_only"])
+def test_what_a_unit_does_to_answers_counts_in_both_passes_of_a_hires_fix(module: str) -> None:
+    changes = {"txt2img": True, "enable_hr": True, "hr_scale": 1.5}
+    for option, off in (("Low res only", [False, True]), ("High res only", [True, False])):
+        one = job({**EDGES, "module": module, "hr_option": option}, **changes)
+        renders, _ = made(one, {"control/0": picture(1)})
+        controls = [*renders[0].controls, *renders[-1].controls]
+        assert [each.amends_only for each in controls] == off
+        assert controls[1].picture.shape[:2] == (96, 96)
+
+
 @pytest.mark.parametrize(("refiner", "is_behind"), [(None, False), ("second", True)])
 def test_control_is_told_behind_a_hires_fix_where_a_refiner_is_to_come(
     refiner: str | None, is_behind: bool

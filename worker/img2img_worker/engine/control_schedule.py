@@ -64,6 +64,8 @@ def network_of(
         Refused: there is no such network, it is meant for another kind of checkpoint, or something in the
             unit means nothing to it.
     """
+    if control.amends_only:
+        return None
     if control.unit.preprocessor.is_reference:
         check_reference(control, family, render.params)
     network = family.controls.of_unit(control.unit, render.pinned)
@@ -113,8 +115,9 @@ def unit_rows(
         hires: whether this is a hires fix' second pass.
         is_xl: whether the checkpoint is SDXL.
         sigmas: [N] of the model's whole timesteps, on its device.
-        tells_sides: whether a network is kept from negative rows where that is wanted. In a second pass
-            A1111's extension knows none: it has looked for the prompts before they were read.
+        tells_sides: whether negative rows are told from others, where a network is kept from them or
+            "+sharp" acts on them. In a second pass A1111's extension knows none: it has looked for the
+            prompts before they were read.
     """
     unit = control.unit
     positive: RowControl | RowImagePrompt | None = None
@@ -131,7 +134,7 @@ def unit_rows(
     if unit.preprocessor.is_reference:
         origin = yield from encode(np.ascontiguousarray(control.picture[:, :, :3]))
         references = references_of(unit, origin, hires=hires, is_xl=is_xl)
-    amends = yield from _amends(control, hires=hires, encode=encode, sigmas=sigmas)
+    amends = yield from _amends(control, hires=hires, encode=encode, sigmas=sigmas, tells_sides=tells_sides)
     return UnitRows(
         start=unit.guidance_start,
         end=unit.guidance_end,
@@ -221,17 +224,18 @@ def _image_prompts(
 
 
 def _amends(
-    control: Control, *, hires: bool, encode: Encode, sigmas: Tensor
+    control: Control, *, hires: bool, encode: Encode, sigmas: Tensor, tells_sides: bool
 ) -> Steps[tuple[tuple[RowAmend, ...], tuple[RowAmend, ...]]]:
     """Of positive and of negative rows."""
     unit, picture = control.unit, control.picture
     weight = min(1.0, unit.weight)
     radius, sharpness = unit.thresholds
     if "colorfix" in unit.module:
-        cells = int(radius) * (2 if hires else 1)
+        cells = int(radius) * (2 if hires and not control.amends_only else 1)
         origin = yield from encode(picture[:, :, :3])
         fix = ColourFix(sigmas=sigmas, weight=weight, origin=origin, radius=cells)
-        softer = replace(fix, softened=sharpness * 0.01) if "+sharp" in unit.module else fix
+        softens = "+sharp" in unit.module and tells_sides
+        softer = replace(fix, softened=sharpness * 0.01) if softens else fix
         return (fix,), (softer,)
     if "inpaint_only" in unit.module and picture.shape[2] == 4:
         mask = to_device(torch.from_numpy(picture[:, :, 3].astype(np.float32) / 255), sigmas.device)

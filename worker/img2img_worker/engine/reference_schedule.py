@@ -77,7 +77,7 @@ def reference_noise(render: Render, shape: tuple[int, int, int]) -> "ReferenceNo
 
 def _is_encoded(unit: ControlUnit) -> bool:
     """Whether its picture's latent has a part in what it does."""
-    return unit.preprocessor.is_reference or "colorfix" in unit.module or "inpaint_only" in unit.module
+    return unit.preprocessor.is_reference or unit.preprocessor.amends
 
 
 class ReferenceNoise:

@@ -29,6 +29,8 @@ class Control:
     first_pass: Pixels | NDArray[np.float32] | None = None
     #: [H, W], 255 where the unit acts; None: everywhere
     region: Pixels | None = None
+    #: whether its network has no say in this pass, and only what it does to answers counts
+    amends_only: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

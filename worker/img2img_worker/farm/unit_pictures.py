@@ -53,7 +53,8 @@ class PreparedUnit:
 
     def control(self, number: int) -> Control | None:
         """The control for pass `number`, or None if the unit does not act in it."""
-        if len(self.passes) > 1 and self.unit.hr_option == ("Low res only", "High res only")[1 - number]:
+        is_off = len(self.passes) > 1 and self.unit.hr_option == ("Low res only", "High res only")[1 - number]
+        if is_off and not self.unit.preprocessor.amends:
             return None
         more = tuple(each.pixels for each in self.more)
         return Control(
@@ -62,6 +63,7 @@ class PreparedUnit:
             more=more,
             first_pass=self.passes[0].pixels if number and self.unit.hr_option == "Both" else None,
             region=self.region,
+            amends_only=is_off,
         )
 
 

@@ -96,7 +96,7 @@ class FlowControlNet(ABC):
                 "or a weight for each residual (advanced_weighting)"
             )
             raise Refused("control.control_mode", unit.control_mode, reason)
-        if "colorfix" in unit.module or "inpaint_only" in unit.module:
+        if unit.preprocessor.amends:
             other = "tile_resample" if "colorfix" in unit.module else "inpaint_global_harmonious"
             reason = f"it works with SD 1, 2 and XL only; use {other}"
             raise Refused("control.module", unit.module, reason)
