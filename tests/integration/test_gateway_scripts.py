@@ -359,13 +359,24 @@ def test_a_plot_renders_each_cell_and_lays_them_out(gateway: Gateway, busy: Fake
 
 def test_a_plot_may_show_its_sheet_alone_with_captions(gateway: Gateway, busy: FakeWorker) -> None:
     arguments = plot((7, "harbour,forest"), legend=True, margin=10, vary_x=True)
-    pictures, info = answer_of(render(gateway, XYZ, arguments, seed=8, batch_size=2))
+    pictures, info = answer_of(
+        render(gateway, XYZ, arguments, seed=8, subseed=3, batch_size=2, negative_prompt="# x\nfog")
+    )
     (sheet,) = pictures
     assert sheet.width == 64 + 10 + 64
     assert sheet.height > 64
     assert sorted(busy.seeds) == [8, 9]
     assert info["all_prompts"] == ["a harbour", "a forest"]
+    # of as many pictures as A1111 renders for a cell
+    assert (info["batch_size"], info["all_subseeds"]) == (2, [3, 4])
+    assert info["all_negative_prompts"] == ["\nfog"] * 2
     assert info["warnings"][0].startswith("batch_size, n_iter")
+
+
+def test_a_plot_tells_prompts_as_they_were_sent(gateway: Gateway, busy: FakeWorker) -> None:
+    _, info = answer_of(render(gateway, XYZ, plot((7, "cat,dog"), grids=True), prompt="# mine\na cat"))
+    assert info["all_prompts"] == ["# mine\na cat", "# mine\na cat", "# mine\na dog"]
+    assert info["prompt"] == "# mine\na cat"
 
 
 def test_a_plot_takes_choices_from_lists_or_texts(gateway: Gateway, busy: FakeWorker) -> None:

@@ -61,6 +61,7 @@ class XyzPlot(Script):
         if request.batch_size * request.n_iter > 1:
             why = f"{self.title} shows one picture in a cell, as in A1111"
             lenient.set_aside("batch_size, n_iter", Summary(f"{request.batch_size}, {request.n_iter}"), why)
+        batch, count = request.batch_size, request.batch_size * request.n_iter
         alone: dict[str, Any] = {"batch_size": 1, "n_iter": 1}
         if not self.keep_drawn_seeds:
             alone |= {"seed": draw_seed(request.seed), "subseed": draw_seed(request.subseed)}
@@ -87,9 +88,11 @@ class XyzPlot(Script):
             requests=requests,
             sheets=sheets,
             sends_pictures=self.include_pictures,
-            account_changes=lambda account, _: (
-                sheets.account_changes(account) | _of_cell(requests[0], account)
-            ),
+            account_changes=lambda account, _: {
+                **sheets.account_changes(account, [cell.prompt for cell in requests], count),
+                **_of_cell(requests[0], account),
+                "batch_size": batch,
+            },
         )
 
     @classmethod
@@ -187,10 +190,16 @@ class PlotSheets(Sheets):
             return [whole]
         return [whole, *(_with_pairs(texts[columns * rows * plane], pairs) for plane in range(planes))]
 
-    def account_changes(self, account: Mapping[str, Any]) -> dict[str, Any]:
-        """A1111's account: also the seeds and prompts of the planes; of negative prompts, only the first.
+    def account_changes(
+        self, account: Mapping[str, Any], prompts: Sequence[str], count: int
+    ) -> dict[str, Any]:
+        """A1111's account: also the seeds and prompts of the planes, prompts as they were sent.
 
         Otherwise it is the first cell's, which does not mention the plot.
+
+        Args:
+            prompts: those of the cells.
+            count: how many pictures A1111 renders for a cell, of which it shows the first.
         """
         columns, rows, planes = self._shape
         firsts = [columns * rows * plane for plane in range(planes)] if self.includes_planes else []
@@ -199,9 +208,14 @@ class PlotSheets(Sheets):
         changes: dict[str, Any] = {
             "extra_generation_params": {name: value for name, value in extra if name not in of_plot}
         }
-        for name in ("all_prompts", "all_seeds"):
-            changes[name] = [*(account[name][first] for first in firsts), *account[name]]
-        return changes | {name: account[name][:1] for name in ("all_negative_prompts", "all_subseeds")}
+        for name, each in (("all_prompts", prompts), ("all_seeds", account["all_seeds"])):
+            changes[name] = [*(each[first] for first in firsts), *each]
+        subseed = account["all_subseeds"][0]
+        return changes | {
+            "prompt": prompts[0],
+            "all_negative_prompts": account["all_negative_prompts"][:1] * count,
+            "all_subseeds": [shift_seed(subseed, later) for later in range(count)],
+        }
 
     def _plane_pairs(self) -> dict[str, str]:
         """The entries on the plot in a plane's infotext."""
