@@ -30,6 +30,8 @@ BACKOFF = (5, 60, 300, 1800, 7200, 18000, 36000, 36000)
 AT_ONCE, SHARE, LANE = 64, 16, 8
 #: deliveries of a tenant to a host that are due and not begun from which on they are behind
 BEHIND = 100
+#: deliveries of a tenant to a host that wait, for their next try too, from which on there is no room for more
+FULL = 10_000
 #: seconds after which a try that was begun and not ended may be begun again
 CLAIMED = 60
 #: dead deliveries of a tenant that are kept: the newest
@@ -88,6 +90,10 @@ class Deliveries:
     def are_behind(self, tenant: str, url: str) -> bool:
         """Whether so many wait that more would delay those of the tenant's other jobs to the same host."""
         return self._due.overdue(_lane(tenant, url)) >= BEHIND
+
+    def are_full(self, tenant: str, url: str) -> bool:
+        """Whether there is no room for more: a host that is down for a day must not fill Redis."""
+        return self._due.count(_lane(tenant, url)) >= FULL
 
     def deliver(self, delivery_id: str) -> None:
         """Try a delivery once. If it fails, it is due again later, or dead after the last try."""

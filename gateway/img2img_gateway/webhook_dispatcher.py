@@ -138,9 +138,14 @@ class WebhookDispatcher:
             news = read_events(self._farm.redis, after, EVENTS)
             for job_id, hook in part.items():
                 if job_id in news or hook.missed is not None:
-                    self._tell_all(job_id, hook, news.get(job_id, []))
+                    if not self._has_no_room(hook):
+                        self._tell_all(job_id, hook, news.get(job_id, []))
                 elif sweeps and time.time() - hook.created > ORPHAN and not self._is_there(job_id, hook):
                     self._hooks.remove(job_id)
+
+    def _has_no_room(self, hook: Hook) -> bool:
+        """Whether a job must wait; what happens meanwhile is told then, with events or without."""
+        return "image" in hook.events and self._hooks.deliveries.are_full(hook.tenant, hook.url)
 
     def _is_there(self, job_id: str, hook: Hook) -> bool:
         try:
@@ -152,7 +157,7 @@ class WebhookDispatcher:
     def _tell_all(self, job_id: str, hook: Hook, events: list[Event]) -> None:
         """Tell of new events, and of some of the images whose events are gone; of the job's end last."""
         if events and _lacks_ends(hook, events[0]):
-            hook = replace(hook, missed=0, ended=_ended_before(events[0]))
+            hook = replace(hook, missed=hook.told, ended=_ended_before(events[0]))
         if hook.missed is not None and not self._hooks.deliveries.are_behind(hook.tenant, hook.url):
             hook = self._tell_missed(job_id, hook, hook.missed)
         if events and ends(events[-1]):
@@ -176,10 +181,13 @@ class WebhookDispatcher:
             images = self._farm.ledger.images(job_id, hook.tenant, start, EVENTS)
         except NotFound:
             images = []
+        told = hook.told
         for image in images:
             if image.state in _ENDED:
                 self._tell_image(job_id, hook, image, hook.after)
-        return replace(hook, missed=start + EVENTS if len(images) == EVENTS else None)
+            if image.state is ImageState.DONE and image.index == told:  # a failed one may be retried
+                told += 1
+        return replace(hook, told=told, missed=start + EVENTS if len(images) == EVENTS else None)
 
     def _tell_image(self, job_id: str, hook: Hook, image: Event | ImageStatus, event_id: str) -> None:
         data = {"job": job_id, "index": image.index, "reason": image.reason}

@@ -37,6 +37,8 @@ class Hook:
     ended: int | None = None
     #: index of the next image to tell of without an event; None: there was an event for each
     missed: int | None = None
+    #: images with a smaller index are done, and were told of
+    told: int = 0
     #: seconds since 1970
     created: float = 0.0
 

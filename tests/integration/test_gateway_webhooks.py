@@ -274,19 +274,18 @@ def test_targets_that_do_not_end_their_answers_stop_no_other_webhook(
 
 
 def test_a_tenant_holds_its_share_of_the_deliveries_and_a_host_no_more_than_its_lane(
-    gateway: Gateway, redis: Redis
+    elsewhere: Deliveries,
 ) -> None:
-    deliveries = Deliveries(AsyncFarm(gateway.settings), lambda _: "")
     for host in ("slow", "slower", "slowest"):
         for number in range(SHARE):
-            deliveries.send("busy", f"http://{host}/", f"{host}-{number}", "job.done", {})
+            elsewhere.send("busy", f"http://{host}/", f"{host}-{number}", "job.done", {})
     for number in range(3):
-        deliveries.send("quick", "http://quick/", f"quick-{number}", "job.done", {})
-    due = Counter(each.partition("-")[0] for each in deliveries.due())
+        elsewhere.send("quick", "http://quick/", f"quick-{number}", "job.done", {})
+    due = Counter(each.partition("-")[0] for each in elsewhere.due())
     assert due.pop("quick") == 3
     assert sum(due.values()) == SHARE
     assert max(due.values()) <= LANE
-    assert deliveries.due() == []
+    assert elsewhere.due() == []
 
 
 def test_a_host_that_does_not_answer_holds_up_no_other_host_of_its_tenant(

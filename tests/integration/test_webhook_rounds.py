@@ -113,6 +113,38 @@ def test_images_that_end_while_others_are_caught_up_with_are_told_too(
     assert told == {f"job-large-{index}-1" for index in range(10)} | {"job-large-end"}
 
 
+def test_a_host_that_is_down_fills_redis_with_no_more_than_it_may(
+    rounds: Rounds, ledger: Ledger, take: Take, farm_redis: FarmRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook_dispatcher, "EVENTS", 4)
+    monkeypatch.setattr(webhook_deliveries, "FULL", 4)
+    rounds.submit("job-large", 12, "default", "image", "done")
+    told: set[str] = set()
+    for _ in range(2):  # it is down, twice, and comes back
+        finish(ledger, take, 6)
+        for _ in range(6):
+            assert len(rounds.look()) <= 6  # as many as one look may make beyond
+        forget_events(farm_redis, "job-large")
+        told |= rounds.look()
+        rounds.deliver_all()
+    while rounds.hooks():
+        told |= rounds.look()
+        rounds.deliver_all()
+    assert told == {f"job-large-{index}-1" for index in range(12)} | {"job-large-end"}
+
+
+def test_what_was_caught_up_with_is_not_told_again_after_the_next_gap(
+    rounds: Rounds, ledger: Ledger, take: Take, farm_redis: FarmRedis
+) -> None:
+    rounds.submit("job-large", 9, "default", "image", "done")
+    for expected in (range(3), range(3, 6), range(6, 9)):
+        finish(ledger, take, 3)
+        forget_events(farm_redis, "job-large")
+        made = rounds.look() - {"job-large-end"}
+        assert made == {f"job-large-{index}-1" for index in expected}
+        rounds.deliver_all()
+
+
 def test_what_is_caught_up_with_ends_with_its_job(
     rounds: Rounds, ledger: Ledger, take: Take, farm_redis: FarmRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,10 @@ class FairAgenda:
         """How many documents of an owner are due and not taken."""
         return int(self._call("ZCOUNT", self._key(owner, "waiting"), "-inf", self._now()))
 
+    def count(self, owner: str) -> int:
+        """How many documents of an owner there are."""
+        return int(self._call("ZCARD", self._key(owner, "waiting")))
+
     def give_back(self, owner: str, name: str) -> None:
         """Note that a taken document is done with."""
         self._call("ZREM", self._key(owner, "taken"), name)
