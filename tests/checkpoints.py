@@ -1,8 +1,8 @@
 """Tiny checkpoints with seeded weights, in the layout that diffusers saves: real networks, small sizes.
 
-What the sizes keep of the real thing is what its single-file layout takes for granted: 32 groups in every
-norm, 64 dimensions to a head of a text encoder and of SD 3's transformer, 128 to one of Flux's, a VAE that
-makes one latent cell of 8 × 8 pixels.
+They keep the sizes that readers of the single-file layout rely on: 32 groups in every norm, heads of 64
+dimensions in text encoders and in SD 3's transformer, of 128 in Flux's, and a VAE with latent cells of 8 × 8
+pixels.
 """
 
 import json
@@ -70,7 +70,7 @@ def embedded(family: Family, prompt: str, **more: Any) -> Encoded:
 
 
 def cached(factory: pytest.TempPathFactory, build: Callable[[Path], Path]) -> Path:
-    """What `build` makes, made once in a test session: ``cached(tmp_path_factory, sd1)``."""
+    """The checkpoint of `build`, built once per test session: ``cached(tmp_path_factory, sd1)``."""
     folder = factory.getbasetemp() / "checkpoints" / build.__name__
     return folder if folder.exists() else build(folder)
 
@@ -81,7 +81,7 @@ def sd1(folder: Path, *, seed: int = 1) -> Path:
 
 
 def sd1_published(folder: Path, *, seed: int = 101) -> Path:
-    """1.x with the levels and the tokenizer that published ones have, so that A1111 can load it too."""
+    """1.x with the levels and the tokenizer of published ones, so that A1111 can load it, too."""
     unet = _unet(
         seed,
         block_out_channels=(32, 32, 32, 64),
@@ -96,14 +96,14 @@ def sd1_published(folder: Path, *, seed: int = 101) -> Path:
 
 
 def sd1_inpainting(folder: Path, *, seed: int = 11) -> Path:
-    """1.x that also sees the mask and the masked picture: 9 channels."""
+    """1.x for inpainting: its 9 input channels include the mask and the masked picture."""
     return _save(
         folder, kind="StableDiffusionInpaintPipeline", denoiser=_unet(seed, in_channels=9), seed=seed
     )
 
 
 def edit(folder: Path, *, seed: int = 21) -> Path:
-    """instruct-pix2pix: 1.x that also sees the picture, 8 channels."""
+    """instruct-pix2pix: 1.x whose 8 input channels include the picture."""
     unet = _unet(seed, in_channels=8)
     return _save(folder, kind="StableDiffusionInstructPix2PixPipeline", denoiser=unet, seed=seed)
 
@@ -128,12 +128,12 @@ def sdxl(folder: Path, *, seed: int = 41) -> Path:
 
 
 def sdxl_inpainting(folder: Path, *, seed: int = 51) -> Path:
-    """SDXL that also sees the mask and the masked picture: 9 channels."""
+    """SDXL for inpainting: its 9 input channels include the mask and the masked picture."""
     return _save_xl(folder, "StableDiffusionXLInpaintPipeline", seed, in_channels=9)
 
 
 def sdxl_refiner(folder: Path, *, seed: int = 111) -> Path:
-    """SDXL's refiner: the second text encoder alone, and a score in place of the last sizes."""
+    """SDXL's refiner: the second text encoder only, and an aesthetic score in place of the last sizes."""
     texts = (clip(seed + 3, hidden_act="gelu", projects=True),)
     unet = _xl_unet(seed, 4, cross_attention_dim=WIDTH, projection_class_embeddings_input_dim=WIDTH + 5 * 32)
     kind = "StableDiffusionXLImg2ImgPipeline"
@@ -155,7 +155,7 @@ def sd35(folder: Path, *, seed: int = 71) -> Path:
 
 
 def flux_dev(folder: Path, *, seed: int = 81) -> Path:
-    """Flux.1 dev: told its guidance, shifted by size."""
+    """Flux.1 dev: the guidance scale is an input, the shift depends on the size."""
     scheduler = FlowMatchEulerDiscreteScheduler(
         use_dynamic_shifting=True, base_image_seq_len=8, max_image_seq_len=64
     )
@@ -163,7 +163,7 @@ def flux_dev(folder: Path, *, seed: int = 81) -> Path:
 
 
 def flux_schnell(folder: Path, *, seed: int = 91) -> Path:
-    """Flux.1 schnell: not told its guidance, not shifted."""
+    """Flux.1 schnell: no guidance scale as an input, no shift."""
     return _save_flux(folder, seed, FlowMatchEulerDiscreteScheduler(), guidance_embeds=False)
 
 
@@ -273,7 +273,7 @@ def clip(
 
 
 def clip_text(model: CLIPTextModel | CLIPTextModelWithProjection) -> ClipText:
-    """The worker's own network of the same weights."""
+    """The worker's own network with the same weights."""
     projects = isinstance(model, CLIPTextModelWithProjection)
     network = ClipText(ClipTextConfig.of(model.config.to_dict()), projects=projects)
     weights = {key.removeprefix("text_model."): value for key, value in model.state_dict().items()}
@@ -282,12 +282,12 @@ def clip_text(model: CLIPTextModel | CLIPTextModelWithProjection) -> ClipText:
 
 
 def clip_tokenizer_of(merges: Sequence[tuple[str, str]] = MERGES, *, pad: str = END) -> ClipTokenizer:
-    """CLIP's tokenizer of a vocabulary."""
+    """CLIP's tokenizer with this vocabulary."""
     return ClipTokenizer(vocabulary_of(merges), merges, pad=pad)
 
 
 def pipeline_tokenizer(merges: Sequence[tuple[str, str]], *, pad: str = END) -> CLIPTokenizer:
-    """transformers' own, which diffusers' pipelines take, and which a checkpoint's folder holds."""
+    """transformers' tokenizer, as diffusers' pipelines take it and a checkpoint's folder contains it."""
     return CLIPTokenizer(vocab=vocabulary_of(merges), merges=list(merges), pad_token=pad, model_max_length=77)
 
 
@@ -307,7 +307,7 @@ def t5(seed: int) -> T5EncoderModel:
 
 
 def t5_tokenizer() -> Any:
-    """Of some words and all letters."""
+    """T5's tokenizer with some words and all letters."""
     words = ("▁the", "▁red", "▁cat", "▁dog", "▁a")
     letters = "abcdefghijklmnopqrstuvwxyz▁,.:()"
     vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
@@ -358,7 +358,7 @@ def _xl_unet(seed: int, in_channels: int, **more: Any) -> UNet2DConditionModel:
 
 
 def _strengthen(network: Network, gains: dict[str, float]) -> Network:
-    """Fresh networks answer with a nearly flat grey; stronger weights make pictures and prompts matter."""
+    """Strengthen the weights: a freshly initialized network gives nearly flat grey for anything."""
     with torch.no_grad():
         for name, weight in network.named_parameters():
             for ending, gain in gains.items():

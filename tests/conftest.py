@@ -13,21 +13,21 @@ from tests.reaper import watch_over_this_process
 from tests.s3 import S3Server
 from tests.servers import RedisServer, raw_client
 
-# Before torch is loaded, here and in every process that a test starts: the networks are too small to gain
-# from threads. Those of the few tests that want two must not spin while they wait for each other, which
-# takes a minute instead of a second beside another busy process.
+# Set before torch is loaded, here and in every process that a test starts: the networks are too small for
+# threads to help. In the few tests with two, threads must not spin while they wait for each other, which
+# would take a minute instead of a second beside another busy process.
 os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
 
 watch_over_this_process()
 
-# A busy machine is no failure of what is tried.
+# A slow machine must not fail a test.
 hypothesis.settings.register_profile(
     "farm", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("farm")
 
-# A shell without job control starts what is in the background with SIGINT ignored, and so would be all
-# programs whose Ctrl-C is tested.
+# A shell without job control starts background processes with SIGINT ignored; the programs whose Ctrl-C is
+# tested would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -42,7 +42,7 @@ def redis_server() -> Iterator[str]:
 
 @pytest.fixture
 def redis_url(redis_server: str) -> str:
-    """The unix:// URL of a real Redis with nothing in it."""
+    """The unix:// URL of an empty, real Redis."""
     with raw_client(redis_server) as client:
         client.flushall()
     return redis_server
@@ -50,7 +50,7 @@ def redis_url(redis_server: str) -> str:
 
 @pytest.fixture(name="redis")
 def redis_client(redis_url: str) -> Iterator[redis.Redis]:
-    """A client of a real Redis with nothing in it."""
+    """A client of an empty, real Redis."""
     with raw_client(redis_url) as client:
         yield client
 

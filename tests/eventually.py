@@ -1,4 +1,4 @@
-"""Waiting for what a test expects, by looking again and again."""
+"""Waits for what a test expects, by polling."""
 
 import time
 from collections.abc import Callable

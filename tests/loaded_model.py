@@ -1,4 +1,4 @@
-"""A loaded model for tests that look at its engine alone."""
+"""A loaded model for tests that use its engine only."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +9,7 @@ from img2img_worker.farm.current_model import CurrentModel, LoadedModel
 
 
 def loaded_model(engine: Engine | None, model: str = "m") -> LoadedModel:
-    """One of that name, whose checkpoint says no more than how it announces itself."""
+    """A loaded model of that name, whose checkpoint has only what a worker announces."""
 
     def worker_info(worker: str, slots: int) -> WorkerInfo:
         return WorkerInfo(id=worker, model=model, device="cpu", slots=slots)

@@ -1,4 +1,4 @@
-"""Writes a checkpoint in the diffusers layout as one file in the original layout, as they are published."""
+"""Converts a checkpoint in the diffusers layout to one file in the original layout, like published ones."""
 
 import json
 import shutil
@@ -51,13 +51,13 @@ def _is_open_clip(folder: Path) -> bool:
 
 def _clip(weights: Weights, prefix: str) -> Weights:
     bare = {key.removeprefix("text_model."): value for key, value in weights.items()}
-    # published files hold this count, which is no weight
+    # published files contain this counter, too, which is no weight
     counted = {f"{prefix}text_model.embeddings.position_ids": torch.arange(77)[None]}
     return counted | {f"{prefix}text_model.{key}": value for key, value in bare.items()}
 
 
 def _open_clip(weights: Weights, prefix: str, *, unused_layer: bool = False) -> Weights:
-    """OpenCLIP's names; query, key and value are one tensor. 2.x ships a last layer that nothing reads."""
+    """OpenCLIP's names; query, key and value are one tensor. 2.x has a last layer that is not used."""
     weights = {key.removeprefix("text_model."): value for key, value in weights.items()}
     if unused_layer:
         layers = 1 + max(int(key.split(".")[2]) for key in weights if key.startswith("encoder.layers."))

@@ -1,4 +1,4 @@
-"""Writes SD 3 and Flux in the diffusers layout as one file in the original layout, as they are published."""
+"""Converts SD 3 and Flux in the diffusers layout to one file in the original layout, like published ones."""
 
 import re
 import shutil
@@ -14,7 +14,7 @@ from img2img_worker.models.checkpoints.key_mapping_flux import flux_name
 
 Weights = dict[str, Tensor]
 
-#: of SD 3, outside of its blocks
+#: names in SD 3 outside of its blocks
 _SD3_ENDS = {
     "pos_embed.pos_embed": "pos_embed",
     "pos_embed.proj.": "x_embedder.proj.",
@@ -26,7 +26,7 @@ _SD3_ENDS = {
     "norm_out.linear.": "final_layer.adaLN_modulation.1.",
     "proj_out.": "final_layer.linear.",
 }
-#: inside; query, key and value in the order in which they are one tensor
+#: names inside its blocks; query, key and value in the order in which they are joined
 _SD3_BLOCK = {
     "norm1_context.linear.": "context_block.adaLN_modulation.1.",
     "norm1.linear.": "x_block.adaLN_modulation.1.",

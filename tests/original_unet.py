@@ -1,4 +1,4 @@
-"""The UNet as Stable Diffusion was published with it, over the layers of one of diffusers'.
+"""Stable Diffusion's UNet as it was published, written with the layers of diffusers' UNet.
 
 Written from the papers' drawing: it upsamples by two, and fits to a skip connection where the two meet. Rows
 are as long as their own contexts.
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 def original_unet(
     unet: Any, x: Tensor, t: Tensor, contexts: list[Tensor], added: dict[str, Tensor] | None = None
 ) -> Tensor:
-    """The answers for x [R, C, h, w], timesteps [R] and contexts [n, d], row by row.
+    """The UNet's outputs for x [R, C, h, w], timesteps [R] and contexts [n, d], row by row.
 
     Args:
         added: SDXL's ``text_embeds`` and ``time_ids``, [R, ...].

@@ -1,4 +1,4 @@
-"""A picture of one grey, without a library."""
+"""Makes a picture of one grey without a library."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""Processes that end with the test that started them, whatever becomes of it."""
+"""Processes that end with the test that started them, however it ends."""
 
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 @contextmanager
 def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
-    """A process, as subprocess starts it; killed at the end, should it still run."""
+    """A process, started as subprocess does; killed at the end if it still runs."""
     with subprocess.Popen(command, **options) as process:
         try:
             yield process
@@ -18,7 +18,7 @@ def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
 
 @contextmanager
 def ended_unless_ready(process: subprocess.Popen[Any]) -> Iterator[None]:
-    """Within it a process gets ready; one that does not is killed."""
+    """In this context a process gets ready; if that fails, it is killed."""
     try:
         yield
     except BaseException:

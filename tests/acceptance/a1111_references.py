@@ -24,7 +24,7 @@ from tests.original import write_original
 
 FOLDER = Path(__file__).parent / "a1111"
 CASES: dict[str, dict[str, Any]] = json.loads((FOLDER / "requests.json").read_text(encoding="utf-8"))
-#: name of the checkpoint there
+#: the checkpoint's name in A1111
 MODEL = "seeded"
 
 
@@ -38,16 +38,16 @@ def request(name: str) -> dict[str, Any]:
 
 
 def expected(name: str) -> NDArray[Any]:
-    """What A1111 gave, RGB."""
+    """A1111's picture, RGB."""
     return np.asarray(Image.open(FOLDER / f"{name}.png").convert("RGB"))
 
 
 def checkpoint(path: Path) -> Path:
-    """The checkpoint as a file that A1111 reads; its VAE varies nothing, of which A1111 draws a sample."""
+    """The checkpoint as a file for A1111; its VAE has no variance, since A1111 draws a sample."""
     with tempfile.TemporaryDirectory() as folder:
         write_original(checkpoints.sd1_published(Path(folder) / MODEL), path)
     tensors = load_file(path)
-    # the second half is the logarithm of the variance
+    # the second half of the outputs is the logarithm of the variance
     tensors["first_stage_model.quant_conv.weight"][4:] = 0
     tensors["first_stage_model.quant_conv.bias"][4:] = -30
     save_file(tensors, path)
@@ -78,7 +78,7 @@ def _encoded(picture: Image.Image) -> str:
 
 
 def _render(url: str) -> None:
-    """Has A1111 render all, and keeps what it gives."""
+    """Have A1111 render all requests, and keep the pictures."""
     for name, case in CASES.items():
         body = request(name)
         body["override_settings"] = {**body.get("override_settings", {}), "sd_model_checkpoint": MODEL}

@@ -1,4 +1,4 @@
-"""A whole farm: the same as for the faults, but nobody harms it."""
+"""A whole farm, the same as for the faults, but without faults."""
 
 from tests.faults.conftest import farm, fork_server
 

@@ -96,7 +96,7 @@ class Reference:
         return result if overlay is None else laid_over(result, overlay, box)
 
     def sampled(self, z0: Tensor, repaint: Tensor, params: Params) -> Tensor:
-        """The last latent, before the mask is applied once more."""
+        """The last latent, before the mask is applied a last time."""
         generator = torch.Generator().manual_seed(params.seed)
 
         def draw() -> Tensor:
@@ -145,7 +145,7 @@ class Reference:
         """
         for time, earlier in pairwise(reversed(times)):
             a, a_next = float(self.abar[time]), float(self.abar[earlier])
-            e = noise_in(blended(x), torch.tensor(float(time)))  # the mask is laid over what the model sees
+            e = noise_in(blended(x), torch.tensor(float(time)))  # the mask is applied to the model's input
             clean = (x - (1 - a) ** 0.5 * e) / a**0.5
             x = a_next**0.5 * clean + (1 - a_next) ** 0.5 * e
         return x
@@ -246,7 +246,7 @@ def blurred(mask: Image.Image, params: Params) -> Image.Image:
 
 
 def region(mask: Image.Image, params: Params) -> tuple[int, int, int, int] | None:
-    """Left, top, right, bottom of what "only masked" works on."""
+    """Left, top, right, bottom of the part that "only masked" renders."""
     rows, columns = np.nonzero(np.array(mask).any(1))[0], np.nonzero(np.array(mask).any(0))[0]
     if not len(rows):
         return None
@@ -276,7 +276,7 @@ def scaled(picture: Image.Image, mode: int, size: tuple[int, int]) -> Image.Imag
 
 
 def fitted(picture: Image.Image, mode: int, size: tuple[int, int]) -> Image.Image:
-    """Modes 0, 1 and 2; any other is taken for 2."""
+    """Resize modes 0, 1 and 2; any other counts as 2."""
     width, height = size
     if mode == 0:
         return resized(picture, size)

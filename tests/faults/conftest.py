@@ -30,7 +30,7 @@ class Account:
         self._since = time.monotonic()
 
     def fault(self) -> None:
-        """The fault happens now: recovery is counted from here."""
+        """The fault happens now: the time to recovery begins."""
         self._since = time.monotonic()
 
     def since(self) -> float:
@@ -40,7 +40,7 @@ class Account:
     def settle(
         self, farm: FaultyFarm, name: str, *jobs: str, failed: int = 0, seconds: float | None = None
     ) -> None:
-        """Every image of `jobs` is done once, its picture whole; but `failed` ones, which have a reason.
+        """Check that every image of `jobs` is done once, with a whole picture; `failed` ones have a reason.
 
         `seconds`: what the table is to say, where that is not the time until all jobs have ended.
         """
@@ -80,7 +80,7 @@ def farm(
 
 @pytest.fixture
 def account(record_property: Callable[[str, object], None]) -> Account:
-    """Settles what a fault did."""
+    """Checks what a fault has left behind."""
     return Account(lambda row: record_property(ROW, asdict(row)))
 
 

@@ -11,16 +11,16 @@ from tests.servers import RedisServer, Sentinel, free_port, raw_client
 
 
 class Pair:
-    """A primary that keeps all it is told, and a replica that has caught up with it."""
+    """A primary that writes everything to disk, and a replica that has caught up with it."""
 
     def __init__(self) -> None:
         self.primary = RedisServer("--repl-diskless-sync-delay", "0", append_only=True, has_port=True)
         self.replica = RedisServer("--replicaof", "127.0.0.1", str(self.primary.port), has_port=True)
 
     def await_replica(self) -> None:
-        """Until the replica has all that the primary has been told."""
+        """Wait until the replica has everything that the primary has."""
         with raw_client(self.primary.url) as client:
-            client.set("last", "word")  # what WAIT waits for is what its own connection has written
+            client.set("last", "word")  # WAIT only waits for writes of its own connection
             eventually("the replica has caught up", lambda: client.execute_command("WAIT", 1, 100))
 
     def remove(self) -> None:
@@ -30,7 +30,7 @@ class Pair:
 
 
 class OneAddress:
-    """A pair behind a port that leads new connections to the primary, and leaves old ones where they are."""
+    """A pair behind a port that forwards new connections to the primary, and keeps old ones as they are."""
 
     def __init__(self) -> None:
         self._pair = Pair()
@@ -93,7 +93,7 @@ class ThreeSentinels:
             eventually("it knows the others and the replica", partial(_knows_all, each))
 
     def kill_primary(self) -> None:
-        """As a power cut would."""
+        """Kill the primary, as a power cut would."""
         self._pair.await_replica()
         self._pair.primary.kill()
 

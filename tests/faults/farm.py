@@ -64,15 +64,15 @@ class ForkServer:
             return int(self._answer())
 
     def exit_status(self, pid: int) -> int:
-        """Of a worker that has ended, or is about to; a negative one is the signal's number."""
+        """Exit status of a worker that has ended, or is about to; a negative one is the signal's number."""
         with self._lock:
             assert self._process.stdin is not None
             print(pid, file=self._process.stdin, flush=True)
             return int(self._answer())
 
     def close(self) -> None:
-        """No more workers."""
-        self._process.communicate()  # ends its input, and waits
+        """End the server; the workers stay."""
+        self._process.communicate()  # closes its input, and waits
 
     def _answer(self) -> str:
         assert self._process.stdout is not None
@@ -80,7 +80,7 @@ class ForkServer:
 
 
 class Server:
-    """A Redis that keeps what it was told, on a port of its own, to be killed and started again."""
+    """A Redis that writes everything to disk, on a port of its own, to be killed and started again."""
 
     def __init__(self, folder: Path) -> None:
         with socket.socket() as probe:
@@ -143,7 +143,7 @@ class Worker:
             os.kill(self.pid, signal.Signals[f"SIG{name}"])
 
     def said(self, text: str) -> bool:
-        """Whether its log has it."""
+        """Whether its log contains a text."""
         return self.log.exists() and text in self.log.read_text()
 
     @property
@@ -158,7 +158,7 @@ class Worker:
 
     @property
     def exit_status(self) -> int:
-        """Of one that ends: waits for it. A negative one is the number of the signal that ended it."""
+        """Its exit status, once it has ended; a negative one is the number of the signal that ended it."""
         if self._status is None:
             eventually(f"worker {self.pid} ends", lambda: not self.alive)
             self._status = self._fork_server.exit_status(self.pid)
@@ -171,7 +171,7 @@ class Worker:
 
     @property
     def most_resident(self) -> int:
-        """Bytes of memory that it ever held."""
+        """Most bytes of memory that it has held."""
         return memory_of(self.pid, "VmHWM")
 
     def _state(self) -> str:
@@ -179,7 +179,7 @@ class Worker:
 
 
 def memory_of(pid: int, what: str) -> int:
-    """Bytes, by a name of /proc/PID/status; 0 for a process that has ended."""
+    """Bytes of an entry of /proc/PID/status; 0: the process has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -189,7 +189,7 @@ def memory_of(pid: int, what: str) -> int:
 
 
 class FaultyFarm:
-    """Everything of one test, ended with it; but for a Redis that is given, which stays the caller's."""
+    """Everything that one test needs, ended with it, except for a Redis that the caller gives."""
 
     def __init__(
         self,
@@ -266,7 +266,7 @@ class FaultyFarm:
         return self.submit(1, images_per_input=n, **parameters)
 
     def command_line(self, *arguments: str, tenant: str = "default") -> subprocess.CompletedProcess[str]:
-        """What ``img2img ARGUMENTS`` does, as a process of its own."""
+        """Run ``img2img ARGUMENTS`` as a process of its own."""
         said = {
             "IMG2IMG_REDIS_URL": self.redis_url,
             "IMG2IMG_STORE_URL": self.store_url,
@@ -289,7 +289,7 @@ class FaultyFarm:
         return self.producer.status(job)
 
     def done(self, job: str, patience: float = PATIENCE) -> JobStatus:
-        """Its status once every image of it has ended."""
+        """A job's status, once every image of it has ended."""
 
         def ended() -> JobStatus | None:
             status = self.status(job)
@@ -299,7 +299,7 @@ class FaultyFarm:
         return status
 
     def struck(self) -> bool:
-        """Whether the armed blow has fallen."""
+        """Whether the armed fault has happened."""
         return (self.folder / "struck").exists()
 
     def attempts(self, job: str) -> list[int]:
@@ -307,7 +307,7 @@ class FaultyFarm:
         return [image.attempt for image in self.images(job)]
 
     def images(self, job: str) -> list[ImageStatus]:
-        """Where each of its images stands; asks the ledger only, which any version's job allows."""
+        """The state of each image of a job, by the ledger only, so that the job may be of any version."""
         found: list[ImageStatus] = []
         while more := self.producer._service.ledger.images(job, self.producer.tenant, len(found)):
             found += more
@@ -322,7 +322,7 @@ class FaultyFarm:
         return counts
 
     def events(self, job: str) -> list[Event]:
-        """All that the ledger still has of them, which is some 1000."""
+        """All events that the ledger still has, which are about 1000."""
         found: list[Event] = []
         while more := self.producer._service.ledger.events(
             job, self.producer.tenant, after=found[-1].id if found else "0"
@@ -331,7 +331,7 @@ class FaultyFarm:
         return found
 
     def pictures(self, job: str) -> dict[int, bytes]:
-        """What lies in the store, each decoded once to see that it is whole."""
+        """The pictures in the store, each decoded once to check that it is whole."""
         found = {}
         for result in self.producer.results(job, wait=False):
             if result.reason is None:
@@ -341,7 +341,7 @@ class FaultyFarm:
         return found
 
     def reasons(self, job: str) -> dict[int, str]:
-        """Why images failed."""
+        """The reasons why images failed."""
         return {image.index: image.reason for image in self.images(job) if image.reason}
 
     def close(self) -> None:

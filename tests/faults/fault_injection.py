@@ -1,4 +1,4 @@
-"""Faults that a worker process does to itself at a chosen point: real signals, at a real moment."""
+"""Faults that a worker process inflicts on itself at a chosen point: real signals, at a real moment."""
 
 import ctypes
 import itertools
@@ -26,7 +26,7 @@ from img2img_worker.farm import claim_loop, model_loader, picture_recipe, shutdo
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 
-#: where the blow falls: (the owner of a function, its name)
+#: where the fault happens: (the owner of a function, its name)
 PHASES: dict[str, tuple[Any, str]] = {
     "between taking a ticket and claiming": (claim_loop.ClaimLoop, "_claim"),
     "while preparing": (picture_recipe, "prepare"),
@@ -37,7 +37,7 @@ PHASES: dict[str, tuple[Any, str]] = {
 
 
 def arm(phase: str, blow: str, after: int, marker: str) -> None:
-    """The `after`-th time this farm's workers get to `phase`, the one that does is struck.
+    """The `after`-th time that one of this farm's workers reaches `phase`, the fault hits it.
 
     Args:
         blow: "KILL" or "STOP", as a signal of that name.
@@ -54,7 +54,7 @@ def arm(phase: str, blow: str, after: int, marker: str) -> None:
             count += 1
             now = count >= after and _first(marker)
         if now and phase == "while writing the picture":
-            # the write runs in a thread of the store's own: let it begin
+            # the store writes in a thread of its own: let it begin
             threading.Timer(0.0005, _strike, [blow]).start()
         elif now:
             _strike(blow)
@@ -76,7 +76,7 @@ def dying_load(name: str, marker: str) -> None:
 
 
 def note_begun(log: str) -> None:
-    """This worker writes down each image that it begins to make."""
+    """This worker records each image that it begins."""
     original: Any = getattr(claim_loop, "files_of")  # noqa: B009  # it is imported there
 
     def files_of(held: Any, *args: Any) -> Any:
@@ -88,7 +88,7 @@ def note_begun(log: str) -> None:
 
 
 def slow_fetch(log: str, dies: str | None = None) -> None:
-    """This worker fetches models by the megabyte, and writes down from where on it asked for each.
+    """This worker fetches models in parts of a megabyte, and records where each part begins.
 
     Args:
         dies: a file that all workers of the farm share; who creates it dies at the second megabyte.
@@ -122,7 +122,7 @@ def starve(size: int) -> None:
 
 
 def small_device(rows: int) -> None:
-    """The device of this worker has memory for so many rows of a model call."""
+    """The device of this worker has memory for a limited number of rows in a model call."""
 
     def check(x: Tensor) -> None:
         if len(x) > rows:
@@ -145,7 +145,7 @@ def broken_device(width: int) -> None:
 
 
 def breaking_device(after: int, marker: str) -> None:
-    """The device of this worker works for so many model calls, then never again; it leaves a file then."""
+    """The device of this worker fails for good after some model calls; the worker then leaves a file."""
     calls = itertools.count()
 
     def check(_: Tensor) -> None:
@@ -157,7 +157,7 @@ def breaking_device(after: int, marker: str) -> None:
 
 
 def failing_store(number: int, marker: str) -> None:
-    """What this worker writes to its store fails with that error of the system while the file is there."""
+    """This worker's writes to its store fail with a system error while the file is there."""
     original = obstore.put
 
     def put(*args: Any, **kwargs: Any) -> Any:
@@ -169,7 +169,7 @@ def failing_store(number: int, marker: str) -> None:
 
 
 def hanging_store(marker: str) -> None:
-    """No picture that this worker asks its store for ever comes; it leaves a file when the first does not."""
+    """This worker's reads of pictures from its store never return; the first one leaves a file."""
 
     def get_picture(*_: object) -> bytes:
         _first(marker)
@@ -180,13 +180,13 @@ def hanging_store(marker: str) -> None:
 
 
 def names(are_known: bool) -> None:
-    """Whether this process finds an address for a host by its name."""
+    """Set whether this process can resolve host names."""
     configure = ctypes.CDLL(None)["__nss_configure_lookup"]  # what /etc/nsswitch.conf says, for one process
     assert configure(b"hosts", b"files dns" if are_known else b"none") == 0
 
 
 def forgotten_names(marker: str) -> None:
-    """This worker finds no address for any host's name while the file is there."""
+    """This worker cannot resolve host names while the file is there."""
 
     def watch() -> None:
         for are_lost in itertools.cycle((True, False)):
@@ -198,7 +198,7 @@ def forgotten_names(marker: str) -> None:
 
 
 def broken_library(marker: str) -> None:
-    """No picture can be read by this worker while the file is there."""
+    """This worker cannot read any picture while the file is there."""
 
     def check(_: object) -> None:
         if Path(marker).exists():
@@ -208,7 +208,7 @@ def broken_library(marker: str) -> None:
 
 
 def broken_size(size: int) -> None:
-    """Pictures of `size` × `size` pixels meet an error that nobody foresaw."""
+    """Pictures of `size` × `size` pixels raise an unforeseen error."""
 
     def check(image: Image.Image) -> None:
         if image.width == size:
@@ -230,7 +230,7 @@ def forgetful(chance: float, seed: int) -> None:
 
 
 def stall(seconds: float, marker: str) -> None:
-    """Each model call of this worker takes so long; it leaves a file when the first one begins.
+    """Each model call of this worker takes a given time; it leaves a file when the first one begins.
 
     But for the one with which it tries itself out before it claims anything.
     """
@@ -245,12 +245,12 @@ def stall(seconds: float, marker: str) -> None:
 
 
 def grace(seconds: float) -> None:
-    """This worker waits so long for what hangs in it when it is told to end."""
+    """When it is told to end, this worker waits a given time for what hangs in it."""
     shutdown.GRACE = seconds
 
 
 def shift_clock(seconds: int) -> None:
-    """This worker's clock is so many seconds ahead."""
+    """This worker's clock is some seconds ahead."""
     true = time.time
     time.time = lambda: true() + seconds
 

@@ -55,4 +55,4 @@ def _become(wanted: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     serve()
-    os._exit(0)  # there is nothing to tidy, and torch takes seconds for it
+    os._exit(0)  # nothing needs cleaning up, which takes torch seconds

@@ -1,4 +1,4 @@
-"""An HTTP proxy before a real S3 server, that does to its requests what networks and stores do."""
+"""An HTTP proxy in front of a real S3 server, with the faults of networks and stores."""
 
 import http.client
 import threading
@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 from urllib.parse import urlsplit
 
-#: what a request may meet: S3's own errors by status and code, and what is no answer at all
+#: possible faults: S3's own errors by status and code, and missing or broken answers
 ERRORS = {
     "refuses": (503, "SlowDown"),
     "is broken": (500, "InternalError"),
@@ -20,7 +20,7 @@ ERRORS = {
 
 
 class FaultyStore(ThreadingHTTPServer):
-    """Passes requests on to `endpoint`, but for those that meet the `fault` in force.
+    """Passes requests on to `endpoint`, except those that the current `fault` hits.
 
     Faults: a key of `ERRORS`; "is slow"; "breaks off in the middle"; "hangs up", once it has answered;
     "cuts answers short" of GET, or "cuts one answer short"; "knows no conditions", as Backblaze's B2; None.
@@ -33,7 +33,7 @@ class FaultyStore(ThreadingHTTPServer):
         self.target = urlsplit(endpoint).netloc
         self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
         self.fault: str | None = None
-        #: requests that met it
+        #: requests that it has hit
         self.met = 0
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -45,7 +45,7 @@ class FaultyStore(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, *_: object) -> None:
-        """A client that hung up is what these tests are about."""
+        """Not reported: in these tests, clients hang up."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -81,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
         upstream.close()
 
     def _cut(self, body: bytes) -> bytes:
-        """What is left of an object; the length that the answer tells is that of what is left."""
+        """A truncated object, with a content length that fits the truncated part."""
         is_cut = self.server.fault == "cuts one answer short" and not self.server.met
         if self.command != "GET" or not (is_cut or self.server.fault == "cuts answers short"):
             return body
@@ -102,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _pass  # noqa: N815  # the base class' names
 
     def log_message(self, *_: object) -> None:
-        """Not on the tests' output."""
+        """Log nothing on the tests' output."""
 
 
 _OWN = ("content-length", "transfer-encoding", "connection", "server", "date")

@@ -1,4 +1,4 @@
-"""Writes down what a job looks like in the ledger and the store, so that later versions can be tested on it.
+"""Records what jobs look like in the ledger and the store, so that later versions can be tested with them.
 
 python -m tests.faults.record FOLDER: run once for each wire version, with the code that is released with it.
 """
@@ -73,7 +73,7 @@ def record(folder: Path, url: str) -> None:
 
 
 def commands_for(client: redis.Redis, key: bytes) -> list[list[Any]]:
-    """What writes one key as it is."""
+    """The command that writes a key as it is."""
     answers: Any = client  # redis-py types answers as either sync or async ones
     match answers.type(key):
         case b"hash":

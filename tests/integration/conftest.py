@@ -1,4 +1,4 @@
-"""One gateway for all tests of a module, each of which finds its farm empty: one takes most of a second."""
+"""One gateway for all tests of a module, with an empty farm for each: to start one takes most of a second."""
 
 import shutil
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(store_folder: Path) -> Path:
-    """The store, with nothing in it but what proves to the module's gateway that it is the farm's."""
+    """The store, empty but for the marker by which the module's gateway knows it."""
     for each in store_folder.iterdir():
         if each.is_dir():
             shutil.rmtree(each)
@@ -57,7 +57,7 @@ def fake_worker(redis_url: str, store: Path) -> Iterator[FakeWorker]:
 
 @pytest.fixture
 def ledger(farm_redis: FarmRedis, redis: Redis) -> Ledger:
-    """Leases last an hour, and there has just been a janitor's round: tests move time by hand."""
+    """A ledger with leases of an hour, whose janitor has just run: tests move time by hand."""
     ledger = Ledger(farm_redis, lease=3600.0)
     tick(ledger, redis)
     return ledger
@@ -65,7 +65,7 @@ def ledger(farm_redis: FarmRedis, redis: Redis) -> Ledger:
 
 @pytest.fixture
 def raw(redis: Redis) -> Any:
-    """The Redis below, for what the ledger has no call for."""
+    """The ledger's Redis, for what the ledger has no method for."""
     return redis
 
 

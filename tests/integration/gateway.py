@@ -1,4 +1,4 @@
-"""A gateway that listens, and a fake worker that speaks a worker's real protocol without rendering."""
+"""A listening gateway, and a fake worker that speaks the real protocol without rendering."""
 
 import asyncio
 import io
@@ -97,12 +97,12 @@ class FakeWorker:
 
     def __init__(self, redis_url: str, store: str | Path, model: str = "m", tenant: str = "default") -> None:
         self.client = connect(redis_url)
-        self.ledger = Ledger(self.client, lease=3600.0)  # it beats once, however slow its test is
+        self.ledger = Ledger(self.client, lease=3600.0)  # one sign of life is enough for a slow test
         self.store = Store(store)
         self.model = model
         self.tenant = tenant
         self.worker = uuid.uuid4().hex
-        #: seeds as the images got them
+        #: the seeds of the images
         self.seeds: list[int] = []
         self._claims: list[Claim] = []
         self.sha256 = "0123456789" + "0" * 54
@@ -119,13 +119,13 @@ class FakeWorker:
         self.ledger.beat(self._info)
 
     def claim(self) -> Claim | None:
-        """The next image there is for it now."""
+        """The next image, if there is one now."""
         claim = self.ledger.claim(self.model, self.worker, uuid.uuid4().hex, idle=True)
         self._claims += [claim] if claim else []
         return claim
 
     def await_claim(self) -> Claim:
-        """The next image."""
+        """Wait for the next image."""
         found: Claim = eventually("there is an image to claim", self.claim)
         return found
 
@@ -145,7 +145,7 @@ class FakeWorker:
             model_hash=self.sha256[:10],
             masked="mask" in job.pictures_of(item),
         )
-        size = (params.width // 8 * 8, params.height // 8 * 8)  # as a worker: odd sizes are cut off
+        size = (params.width // 8 * 8, params.height // 8 * 8)  # rounded down, as by a worker
         data = encode_picture(Image.new("RGB", size, (seed % 256, 0, 0)), job.params.output_format, text)
         self.store.put(result_key(job.id, claim.index, job.params.output_format), data)
         assert self.ledger.finish(claim)
@@ -164,14 +164,14 @@ class FakeWorker:
         return count
 
     def give_up(self) -> None:
-        """Cancel every job, and let go of the images that were claimed."""
+        """Cancel every job, and give up the claimed images."""
         for job in self.ledger.jobs(self.tenant):
             self.ledger.cancel(job.id, self.tenant)
         for claim in self._claims:
             self.ledger.release(claim)
 
     def __enter__(self) -> Self:
-        """Work on its own from now on."""
+        """From now on, end images in a thread."""
         self._thread = threading.Thread(target=self._loop, daemon=True)
         self._thread.start()
         return self
@@ -190,7 +190,7 @@ class FakeWorker:
 
 
 class Callers:
-    """Calls in threads of their own. Those that still wait at the end are given up, with all jobs.
+    """Makes calls in threads. Those that still wait at the end are given up, with all jobs.
 
     So an assertion that fails between a call and its answer is told at once, and not when the test times out.
     """
@@ -201,7 +201,7 @@ class Callers:
         self._calls: list[Future[Any]] = []
 
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """What `function` will give."""
+        """The future result of `function`."""
         call = self._pool.submit(function, *args, **kwargs)
         self._calls.append(call)
         return call

@@ -1,4 +1,4 @@
-"""What tests of the ledger on a real Redis have in common."""
+"""Helpers of the ledger's tests on a real Redis."""
 
 from collections.abc import Callable
 from typing import Any
@@ -33,12 +33,12 @@ def run_out(raw: Any, claim: Claim) -> None:
 
 
 def die(ledger: Ledger, raw: Any, claim: Claim) -> ExpiredLeases | None:
-    """The worker of `claim` is not heard of for longer than a lease."""
+    """Let more than a lease pass without a sign of life from the worker of `claim`."""
     run_out(raw, claim)
     return ledger.take_back(MODEL, "janitor")
 
 
 def due(raw: Any) -> None:
-    """All backoffs are over."""
+    """Let all backoffs end."""
     for member in raw.zrange(f"{FARM}:model:delayed:{MODEL}", 0, -1):
         raw.zadd(f"{FARM}:model:delayed:{MODEL}", {member: 0})

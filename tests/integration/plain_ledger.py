@@ -1,4 +1,4 @@
-"""The ledger in plain Python, without time, wire or server: what the real one is compared with."""
+"""A model of the ledger in plain Python, without time, wire or server, to compare the real one with."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
@@ -20,9 +20,9 @@ class PlainJob:
     once: str | None
     paused: bool = False
     cancelled: bool = False
-    #: those that run end early, and are done
+    #: whether it was interrupted: running images end early, and count as done
     interrupted: bool = False
-    #: somebody deleted its hash
+    #: whether somebody has deleted its hash
     gone: bool = False
     fresh: int = 0
     virtual_time: int = 0
@@ -34,10 +34,10 @@ class PlainJob:
     failed: dict[int, str] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
     deaths: dict[int, int] = field(default_factory=dict)
-    #: times put back in trouble, and the worker that may not have it yet, if any
+    #: how often it was put back because of trouble, and the worker that may not have it yet, if any
     troubles: dict[int, tuple[int, str | None]] = field(default_factory=dict)
 
-    #: by index, or by worker for all: who have what is lacking
+    #: by index, or by worker for all images: the workers that have a missing file
     lacking: dict[int | str, set[str]] = field(default_factory=dict)
 
     @property
@@ -60,12 +60,12 @@ class PlainJob:
 
     @property
     def ready(self) -> int:
-        """Images to give out, but for suspects."""
+        """The number of images that can be claimed, without suspects."""
         return self.n - self.fresh + len(self.back) if self.open else 0
 
     @property
     def left(self) -> int:
-        """Images that have not ended."""
+        """The number of images that have not ended."""
         return len(self.running) if self.cancelled else self.n - len(self.done) - len(self.failed)
 
     def image(self, index: int) -> ImageState:
@@ -85,7 +85,7 @@ class PlainJob:
         return any(worker not in others and others & loaded for others in having)
 
     def pick(self, worker: str, loaded: set[str]) -> int | None:
-        """An image that this worker may have: handed back ones first, those in trouble after the others."""
+        """An image that this worker may claim: handed back ones first, those in trouble last."""
         for index in sorted(self.back, key=lambda index: (index in self.troubles, index))[:LOOK]:
             is_shunned = self.troubles.get(index, (0, None))[1] == worker
             if not is_shunned and not self.is_for_others(index, worker, loaded):
@@ -111,11 +111,11 @@ Share = tuple[int, str]
 
 
 class PlainLedger:
-    """Each method does what the ledger's of that name does."""
+    """Each method does what the ledger's method of the same name does."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, PlainJob] = {}
-        #: by model: virtual times of tenants with something to give out, by priority
+        #: by model: virtual times of tenants with claimable images, by priority
         self.tenants: dict[str, dict[Share, int]] = defaultdict(dict)
         self.shares: dict[str, dict[Share, int]] = defaultdict(dict)
         #: by model, and priority and tenant: virtual times of jobs
@@ -126,9 +126,9 @@ class PlainLedger:
         self.alive: set[str] = set()
         #: by model, workers that have it loaded
         self.loaded: dict[str, set[str]] = defaultdict(set)
-        #: by model, the worker that is running empty
+        #: by model, the worker that is finishing its images before it switches
         self.reserved: dict[str, str] = {}
-        #: by worker, the model for which
+        #: by such a worker, the model to which it switches
         self.reserved_for: dict[str, str] = {}
 
     def submit(self, job: PlainJob) -> str:
@@ -179,7 +179,7 @@ class PlainLedger:
         )
 
     def in_turn(self, model: str) -> Iterator[PlainJob]:
-        """The first jobs, by priority, then the tenant and the job that had least, then by age."""
+        """The first jobs, by priority, then the tenant and the job that have had least, then age."""
         tenants = sorted(self.tenants[model], key=self.order(model))
         listed = [self.listed[model, share].items() for share in tenants]
         arrivals = {job: number for number, job in enumerate(self.jobs)}
@@ -200,7 +200,7 @@ class PlainLedger:
         return claim
 
     def renew(self, nonces: list[str]) -> list[tuple[str, bool, bool]]:
-        """(nonce, cancelled, interrupted) of those that must stop."""
+        """(nonce, cancelled, interrupted) of the claims that must stop."""
         stop = []
         for nonce in nonces:
             claim = self.claims.get(nonce)
@@ -313,7 +313,7 @@ class PlainLedger:
                 self.place(job)
 
     def fall_due(self, model: str) -> None:
-        """The backoff of all images of `model` is over. The ledger notices it at the next claim, as here."""
+        """End the backoff of all images of `model`. As in the ledger, the next claim notices it."""
         due = [(job, index) for job in self.jobs.values() if job.model == model for index in job.delayed]
         for job, index in sorted(due, key=lambda image: f"{image[0].id} {image[1]}"):
             job.delayed.remove(index)
@@ -378,7 +378,7 @@ class PlainLedger:
             del self.jobs[job.id]
 
     def delete(self, job: PlainJob) -> None:
-        """Somebody deletes its hash by hand, and the ledger comes across it."""
+        """Somebody deletes a job's hash by hand, and the ledger finds out."""
         self.leave(job)
         del self.jobs[job.id]
         job.gone = True
@@ -446,5 +446,5 @@ class PlainLedger:
 
 
 def entry(peers: Collection[int], own: int) -> int:
-    """The virtual time at which one enters: its own, but neither before all others nor long after them."""
+    """The virtual time at which one enters: its own, but not before all others, and not long after them."""
     return max(min(peers), min(own, max(peers) + 1)) if peers else own

@@ -1,4 +1,4 @@
-"""A real Chromium, and what every test of the page asks of what it shows."""
+"""A real Chromium, and what every test of the page checks."""
 
 import os
 import shutil
@@ -90,7 +90,7 @@ class Visit:
             self.said.append(f"{message.type}: {message.text}")
 
     def close(self) -> None:
-        """The visit is over."""
+        """End the visit."""
         self.context.close()
         assert self.said == [], self.said
         elsewhere = [url for url in self.asked if not url.startswith((self._url, "blob:", "data:"))]
@@ -98,7 +98,7 @@ class Visit:
 
 
 def check_accessible(page: Page) -> None:
-    """That the accessibility checker finds nothing in what is shown now."""
+    """Check that the accessibility checker finds nothing in what is shown now."""
     found = Axe().run(page, options={"resultTypes": ["violations"]})
     told = [
         f"{each['id']}: {each['help']}: {node['html']}\n{node['failureSummary']}"
@@ -109,6 +109,6 @@ def check_accessible(page: Page) -> None:
 
 
 def check_fits(page: Page) -> None:
-    """That nothing is wider than the window."""
+    """Check that nothing is wider than the window."""
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0

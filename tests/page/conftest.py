@@ -1,4 +1,4 @@
-"""A real farm that renders with the demo checkpoint, its gateway, and a browser before it.
+"""A real farm that renders with the demo checkpoint, its gateway, and a browser.
 
 They end with the folder's tests: while Playwright is there, no other test can run an event loop of its own.
 """
@@ -45,7 +45,7 @@ def gateway(farm: FaultyFarm) -> Iterator[Gateway]:
 def bare_gateway(
     browser: Browser, redis_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
-    """The gateway of a farm without workers, for what needs no picture."""
+    """The gateway of a farm without workers, for tests that need no picture."""
     with raw_client(redis_server) as client:
         client.flushall()
     with Gateway(redis_server, tmp_path_factory.mktemp("store")) as gateway:
@@ -54,7 +54,7 @@ def bare_gateway(
 
 @pytest.fixture
 def visiting(browser: Browser) -> Iterator[Callable[..., Visit]]:
-    """Visits to a gateway's URL; what they have to hold, see `Visit`, is looked at in the end."""
+    """Makes visits to a gateway's URL; at the end, it checks what `Visit` promises."""
     visits: list[Visit] = []
 
     def begin(url: str, **options: Any) -> Visit:

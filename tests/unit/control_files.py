@@ -13,7 +13,7 @@ from img2img_worker.models.checkpoints.key_mapping import control_net_name
 
 
 def control_net(checkpoint: Path, seed: int) -> ControlNetModel:
-    """A ControlNet for the UNet of a checkpoint in diffusers' layout, all of its convolutions at work."""
+    """A ControlNet for the UNet of a checkpoint in diffusers' layout, with no convolution left at zero."""
     unet = UNet2DConditionModel.from_pretrained(checkpoint / "unet", low_cpu_mem_usage=False)
     torch.manual_seed(seed)
     network: Any = ControlNetModel.from_unet(unet, load_weights_from_unet=True)
@@ -21,13 +21,13 @@ def control_net(checkpoint: Path, seed: int) -> ControlNetModel:
 
 
 def write_diffusers(network: ControlNetModel, path: Path) -> Path:
-    """As one file under diffusers' names."""
+    """Write it as one file under diffusers' names."""
     save_file(_weights(network), path)
     return path
 
 
 def write_original(network: ControlNetModel, path: Path, prefix: str = "control_model.") -> Path:
-    """As the original repository's file."""
+    """Write it as the original repository's file."""
     weights = _weights(network)
     layers = len(network.down_blocks[0].resnets)
     named = {prefix + control_net_name(key, weights, layers=layers): weights[key] for key in weights}
@@ -36,7 +36,7 @@ def write_original(network: ControlNetModel, path: Path, prefix: str = "control_
 
 
 def union(checkpoint: Path, seed: int) -> ControlNetUnionModel:
-    """A union of six kinds for the UNet of a checkpoint for SDXL."""
+    """A union network of six kinds for the UNet of an SDXL checkpoint."""
     unet = UNet2DConditionModel.from_pretrained(checkpoint / "unet", low_cpu_mem_usage=False)
     torch.manual_seed(seed)
     names = signature(ControlNetUnionModel.__init__).parameters
@@ -48,7 +48,7 @@ def union(checkpoint: Path, seed: int) -> ControlNetUnionModel:
 
 
 def write_lora(network: ControlNetModel, checkpoint: Path, path: Path) -> Path:
-    """A network as what it adds to the checkpoint's UNet: two layers of low rank, and what the UNet lacks.
+    """A control LoRA: low-rank changes of two of the UNet's layers, and the layers that the UNet lacks.
 
     The network's other layers must be the UNet's; its two are changed to what the file says.
     """
@@ -81,7 +81,7 @@ def adapter(channels: tuple[int, ...], seed: int, kind: str = "full_adapter") ->
 
 
 def write_original_adapter(network: T2IAdapter, path: Path) -> Path:
-    """As its authors' file: two residual blocks a level, in one list."""
+    """Write it as its authors' file: two residual blocks per level, in one list."""
     named = {}
     for key, value in _weights(network).items():
         parts = key.removeprefix("adapter.").split(".")
@@ -97,7 +97,7 @@ def write_original_adapter(network: T2IAdapter, path: Path) -> Path:
 
 
 def write_original_light(network: T2IAdapter, path: Path) -> Path:
-    """A light one as its authors' file."""
+    """Write a light one as its authors' file."""
     weights = _weights(network)
     named = {key.removeprefix("adapter.").replace(".resnets.", ".body."): weights[key] for key in weights}
     save_file(named, path)
@@ -105,7 +105,7 @@ def write_original_light(network: T2IAdapter, path: Path) -> Path:
 
 
 def write_difference(network: ControlNetModel, checkpoint: Path, path: Path) -> Path:
-    """As the original repository's file, less what it was copied from."""
+    """Write it as the original repository's file, minus the weights of the UNet that it was copied from."""
     unet = UNet2DConditionModel.from_pretrained(checkpoint / "unet", low_cpu_mem_usage=False).state_dict()
     weights = _weights(network)
     layers = len(network.down_blocks[0].resnets)
@@ -118,7 +118,7 @@ def write_difference(network: ControlNetModel, checkpoint: Path, path: Path) -> 
 
 
 def _shaken(network: Any, prefixes: tuple[str, ...], scale: float) -> Any:
-    """Fresh control networks add nothing: their last convolutions are zero."""
+    """Make the last convolutions non-zero: a freshly initialized control network adds nothing."""
     with torch.no_grad():
         for name, weight in network.named_parameters():
             if name.startswith(prefixes):

@@ -18,16 +18,16 @@ from img2img_worker.models.checkpoints.key_mapping_flux import flux_name
 
 
 def sd3_control(checkpoint: Path, seed: int, **more: Any) -> SD3ControlNetModel:
-    """A ControlNet for the transformer of a checkpoint in diffusers' layout, all of its layers at work."""
+    """A ControlNet for the transformer of a checkpoint in diffusers' layout, with no layer left at zero."""
     transformer = SD3Transformer2DModel.from_pretrained(checkpoint / "transformer", low_cpu_mem_usage=False)
     torch.manual_seed(seed)
-    # as many positions as the checkpoint has: others are read, but not told by shapes
+    # as many positions as the checkpoint has: another number could be read, but not told from the shapes
     network: Any = SD3ControlNetModel.from_config({**transformer.config, "num_layers": 1, **more})
     return _shaken(network, ("controlnet_blocks.", "pos_embed_input."))
 
 
 def flux_control(checkpoint: Path, seed: int, **more: Any) -> FluxControlNetModel:
-    """The same for Flux."""
+    """As `sd3_control`, for Flux."""
     transformer = FluxTransformer2DModel.from_pretrained(checkpoint / "transformer", low_cpu_mem_usage=False)
     torch.manual_seed(seed)
     layers = {"num_layers": 1, "num_single_layers": 1}
@@ -37,26 +37,26 @@ def flux_control(checkpoint: Path, seed: int, **more: Any) -> FluxControlNetMode
 
 
 def write_file(network: nn.Module, path: Path) -> Path:
-    """As one file under diffusers' names."""
+    """Write it as one file under diffusers' names."""
     save_file(_weights(network), path)
     return path
 
 
 def write_folder(network: Any, folder: Path, **size: Any) -> Path:
-    """As diffusers' folder."""
+    """Write it as diffusers' folder."""
     network.save_pretrained(folder, **size)
     return folder
 
 
 def write_without(folder: Path, key: str) -> None:
-    """Takes a key out of a folder's configuration."""
+    """Remove a key from a folder's configuration."""
     config = json.loads((folder / "config.json").read_text())
     del config[key]
     (folder / "config.json").write_text(json.dumps(config))
 
 
 def write_stability(network: SD3ControlNetModel, path: Path, kind: int | None = None) -> Path:
-    """As Stability's file for SD 3.5 Large, which may say what it sees."""
+    """Write it as Stability's file for SD 3.5 Large, which may name its kind of control picture."""
     weights = _weights(network)
     named: dict[str, Tensor] = {}
     for key, value in weights.items():
@@ -80,7 +80,7 @@ def write_stability(network: SD3ControlNetModel, path: Path, kind: int | None = 
 
 
 def write_xlabs(network: FluxControlNetModel, path: Path) -> Path:
-    """As XLabs' file, in Black Forest Labs' layout."""
+    """Write it as XLabs' file, in Black Forest Labs' layout."""
     parts: dict[str, list[Tensor]] = {}
     eyes = ("conv_in", *(f"blocks.{i}" for i in range(6)), "conv_out")
     for key, value in _weights(network).items():
@@ -91,19 +91,19 @@ def write_xlabs(network: FluxControlNetModel, path: Path) -> Path:
             theirs = f"pos_embed_input.{kind}"
         else:
             theirs = key if name.startswith("controlnet_") else flux_name(key)[0]
-        # what shares a tensor comes in its order
+        # weights that share a tensor come in its order
         parts.setdefault(theirs, []).append(value)
     save_file({name: torch.cat(values) for name, values in parts.items()}, path)
     return path
 
 
 def _shaken(network: Any, prefixes: tuple[str, ...]) -> Any:
-    """Fresh control networks add nothing: their last layers are zero."""
+    """Make the last layers non-zero: a freshly initialized control network adds nothing."""
     with torch.no_grad():
         for name, weight in network.named_parameters():
             if name.startswith(prefixes):
                 weight.copy_(0.3 * torch.randn(weight.shape))
-            if "add_v_proj.weight" in name:  # else texts, and what a union is told, say little
+            if "add_v_proj.weight" in name:  # or texts, and a union's kind, would have little effect
                 weight.mul_(500)
     return network.eval()
 

@@ -1,4 +1,4 @@
-"""The networks that draw edges and lines, in the sizes that they are published in, with seeded weights."""
+"""The networks for edges and lines, with seeded weights, in published or narrower sizes."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ DIFFERENCES, ANIME = (60, 24, 4), (4, 8, 16, *[32] * 5)
 
 
 def seeded(network: nn.Module, seed: int) -> dict[str, Tensor]:
-    """Weights for it that depend on their names and shapes alone, so that A1111's extension has them too."""
+    """Weights that depend on names and shapes only, so that A1111's extension can be given the same."""
     generator = torch.Generator().manual_seed(seed)
     found = {}
     for name, like in sorted(network.state_dict().items()):
@@ -34,13 +34,13 @@ def seeded(network: nn.Module, seed: int) -> dict[str, Tensor]:
 
 
 def write(network: nn.Module, seed: int, path: Path, before: str = "") -> None:
-    """One of them, as a file, with that before its names."""
+    """Write a network's weights as a file, with a prefix before their names."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({before + name: value for name, value in seeded(network, seed).items()}, path)
 
 
 def write_normals(path: Path) -> None:
-    """The network of normals in the sizes that the extension's was given, as its published file has it."""
+    """The network of normals, named as in its published file, in the sizes that the extension was given."""
     shapes = json.loads((Path(__file__).parent / "a1111" / "normal_bae_shapes.json").read_text())
     with torch.device("meta"):
         network = SurfaceNormals({name: torch.empty(shape) for name, shape in shapes.items()})
@@ -48,7 +48,7 @@ def write_normals(path: Path) -> None:
 
 
 def write_all(models: Path) -> None:
-    """Those that A1111's extension had when it made `control_drawings.npz`."""
+    """The weights that A1111's extension had when it made `control_drawings.npz`."""
     folder = models / "annotators"
     write(SoftEdges(EDGES), 13, folder / "ControlNetHED.safetensors")
     write(LineDrawing(*LINES), 2, folder / "sk_model.safetensors")

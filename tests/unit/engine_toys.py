@@ -1,4 +1,4 @@
-"""A model small enough to count its calls: what the engine's own tests render with."""
+"""The toy model of the engine's tests, which records its calls."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,7 +35,7 @@ SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end":
 
 @dataclass(kw_only=True)
 class ToyFamily:
-    """A `Family` of one convolution. Its answer depends on latent, timestep and prompt, row by row.
+    """A `Family` of one convolution, whose output depends on latent, timestep and prompt, row by row.
 
     A prompt's context has one token for each of its words, at least one.
     """
@@ -63,12 +63,12 @@ class ToyFamily:
     noise_levels: NoiseLevels = field(
         default_factory=lambda: NoiseLevels.from_alphas_cumprod(alphas_cumprod(SCHEDULE))
     )
-    #: called with what each model call is given, before it answers
+    #: called with the inputs of each model call, before it runs
     before: Callable[[Tensor, Tensor, Conditions], object] = lambda *_: None
-    #: what the calls were given
+    #: the inputs of all calls
     rows: list[int] = field(default_factory=list)
     timesteps: list[list[float]] = field(default_factory=list)
-    #: steps in which the VAE encodes and decodes, and how many of either there were
+    #: number of steps in which the VAE encodes and decodes, and of those that were done
     vae_steps: int = 1
     encode_steps_done: int = 0
     decode_steps_done: int = 0
@@ -135,7 +135,7 @@ class ToyFamily:
         return self.encode(pixels, **more)
 
     def free_memory(self) -> None:
-        """It holds nothing beside."""
+        """It has nothing to free."""
 
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         self.rows.append(len(x))
@@ -175,12 +175,12 @@ class ToyFamily:
 
 
 def no_network(path: Path, _key: str) -> NoReturn:
-    """For families that no control network is for."""
+    """The control networks of a family that has none."""
     raise Refused("control.model", path.stem, "a toy has none")
 
 
 def no_vaes() -> Vaes:
-    """None but the one that is loaded."""
+    """The VAEs of a family that has only the loaded one."""
 
     def read(file: VaeFile) -> NoReturn:
         raise AssertionError(file)
@@ -189,7 +189,7 @@ def no_vaes() -> Vaes:
 
 
 def contexts(conditions: Conditions) -> list[Tensor]:
-    """Each row's own, [n_tokens, d]."""
+    """The contexts of the rows, [n_tokens, d] each."""
     rows: list[Tensor] = []
     for run in conditions.runs:
         is_whole = len(run.context) == len(conditions)
@@ -208,7 +208,7 @@ def _context(prompt: str, clip_skip: int) -> Tensor:
 
 @dataclass
 class TilingFamily(ToyFamily):
-    """One that tells of each picture whether it was to tile."""
+    """A family that records for each picture whether it was to tile."""
 
     tiled: list[bool] = field(default_factory=list)
 
@@ -227,7 +227,7 @@ def render(
     height: int = 64,
     **params: object,
 ) -> Render:
-    """A render of random pixels; `number` is their seed and the render's."""
+    """A render of random pixels; `number` is the seed of both."""
     return Render(
         params=Params.model_validate({"width": width, "height": height, **params}),
         prompt=prompt,

@@ -1,4 +1,4 @@
-"""Tiny IP-Adapters and the CLIP models that see for them, with seeded weights, as they are published."""
+"""Tiny IP-Adapters and their CLIP image encoders, with seeded weights, in the published layouts."""
 
 from pathlib import Path
 from typing import Literal
@@ -12,13 +12,13 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 Kind = Literal["plain", "plus", "full"]
 Parts = dict[str, dict[str, Tensor]]
 
-#: of what CLIP sees: its width, and that of its embeddings
+#: widths of CLIP's patches and of its embeddings
 WIDTH, EMBEDDING = 32, 24
 _HEADS, _SIDE, _PATCH = 16, 224, 56
 
 
 def clip_vision(seed: int, width: int = WIDTH) -> CLIPVisionModelWithProjection:
-    """Three layers over 16 patches."""
+    """A CLIP image encoder of three layers over 16 patches."""
     torch.manual_seed(seed)
     config = CLIPVisionConfig(
         hidden_size=width,
@@ -34,14 +34,14 @@ def clip_vision(seed: int, width: int = WIDTH) -> CLIPVisionModelWithProjection:
 
 
 def write_clip_vision(model: CLIPVisionModelWithProjection, path: Path) -> Path:
-    """As one file, which is all that A1111's extension has of it."""
+    """Write it as one file, as A1111's extension has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: each.contiguous() for name, each in model.state_dict().items()}, path)
     return path
 
 
 def image_prompt(checkpoint: Path, seed: int, kind: Kind = "plain", n_tokens: int = 4) -> Parts:
-    """An IP-Adapter for the UNet of a checkpoint in diffusers' layout, in the two parts of its authors'."""
+    """An IP-Adapter for the UNet of a checkpoint in diffusers' layout, in its authors' two parts."""
     unet = UNet2DConditionModel.from_pretrained(checkpoint / "unet", low_cpu_mem_usage=False)
     generator = torch.Generator().manual_seed(seed)
 
@@ -97,7 +97,7 @@ def image_prompt(checkpoint: Path, seed: int, kind: Kind = "plain", n_tokens: in
 
 
 def write_safetensors(parts: Parts, path: Path) -> Path:
-    """In one, under the names of its two parts."""
+    """Write it as one file, with the names of the two parts as prefixes."""
     save_file(
         {f"{part}.{name}": each.contiguous() for part, own in parts.items() for name, each in own.items()},
         path,
@@ -106,13 +106,13 @@ def write_safetensors(parts: Parts, path: Path) -> Path:
 
 
 def write_pickle(parts: Parts, path: Path) -> Path:
-    """As its authors' .bin file: the two parts themselves."""
+    """Write it as its authors' .bin file: a dictionary of the two parts."""
     torch.save(parts, path)
     return path
 
 
 def write_diffusers(unet: UNet2DConditionModel, path: Path) -> Path:
-    """As a UNet of diffusers has it that has loaded one."""
+    """Write it under the names of a diffusers UNet that has loaded it."""
     save_file(
         {
             name: each.contiguous()

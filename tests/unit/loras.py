@@ -14,14 +14,14 @@ RANK = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """One layer, as its network and as each kind of file names it."""
+    """A layer's names, in its network and in each kind of file."""
 
     module: str
     kohya: str
     peft: str
 
 
-#: of the UNet in `checkpoints.sd1`: linear ones, convolutions of 1 and of 3 pixels, and one that strides
+#: layers of the UNet in `checkpoints.sd1`: linear ones, 1 × 1 and 3 × 3 convolutions, one with a stride
 UNET = tuple(
     Target(module=name, kohya=f"lora_unet_{name.replace('.', '_')}", peft=f"unet.{name}")
     for name in (
@@ -33,7 +33,7 @@ UNET = tuple(
         "up_blocks.1.attentions.0.transformer_blocks.0.ff.net.0.proj",
     )
 )
-#: of any CLIP text model of three layers
+#: layers of any CLIP text model of three layers
 TEXT = tuple(
     Target(
         module=name,
@@ -45,7 +45,7 @@ TEXT = tuple(
 
 
 def factors(layer: nn.Linear | nn.Conv2d, seed: int, *, strength: float = 0.3) -> tuple[Tensor, Tensor]:
-    """(up, down) as trainers shape them: matrices, or for a convolution kernels."""
+    """(up, down) in the shapes of trainers: matrices or, for a convolution, kernels."""
     generator = torch.Generator().manual_seed(seed)
     up = torch.randn(layer.weight.shape[0], RANK, generator=generator) * strength
     down = torch.randn(RANK, *layer.weight.shape[1:], generator=generator) * strength
@@ -55,7 +55,7 @@ def factors(layer: nn.Linear | nn.Conv2d, seed: int, *, strength: float = 0.3) -
 def write_kohya(
     path: Path, network: nn.Module, targets: Sequence[Target], *, seed: int, alpha: float | None = None
 ) -> Path:
-    """As kohya's trainer writes it; `network` tells the shapes."""
+    """Write a file as kohya's trainer does; `network` has the shapes."""
     return _write(path, network, targets, seed, ("kohya", "lora_up.weight", "lora_down.weight"), alpha)
 
 
@@ -67,7 +67,7 @@ def write_peft(
     seed: int,
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
-    """As diffusers writes PEFT's adapters, which have no alpha but in the file's metadata."""
+    """Write a file as diffusers writes PEFT's adapters, whose alpha is only in the metadata."""
     return _write(path, network, targets, seed, ("peft", "lora_B.weight", "lora_A.weight"), None, metadata)
 
 
@@ -105,7 +105,7 @@ def _write(
 
 
 def tensors(kind: str, shape: Sequence[int], *, seed: int, strength: float = 0.3) -> dict[str, Tensor]:
-    """What a file of that kind has for a weight of that shape; sizes are multiples of 8, kernels square.
+    """The tensors of that kind for a weight of that shape; sizes are multiples of 8, kernels square.
 
     Kinds: "lora", "lora cp", "loha", "loha tucker", "lokr", "lokr low", "lokr mixed", "lokr tucker", "glora",
     "ia3 out", "ia3 in", "oft", "coft", "oft diag", "boft", "full", "norm". Those of "cp" and "tucker" are for
@@ -199,7 +199,7 @@ def tensors(kind: str, shape: Sequence[int], *, seed: int, strength: float = 0.3
 
 
 def write_kinds(path: Path, network: nn.Module, kinds: Mapping[str, str], *, seed: int) -> Path:
-    """One file of several kinds: `kinds` by module; `network` tells the shapes."""
+    """Write a file of several kinds: `kinds` by module; `network` has the shapes."""
     written = {
         f"lora_unet_{module.replace('.', '_')}.{part}": tensor
         for number, (module, kind) in enumerate(kinds.items())

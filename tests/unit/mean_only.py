@@ -1,4 +1,4 @@
-"""diffusers' pipelines without what they draw where this farm takes the mean."""
+"""Makes diffusers' pipelines take the VAE's mean, as this farm does, instead of a sample."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def mean_only(pipeline: Any) -> Any:
-    """`pipeline`, whose VAE gives the posterior's mean in place of a sample."""
+    """`pipeline`, with a VAE that gives the posterior's mean in place of a sample."""
     encode = pipeline.vae.encode
 
     def encode_mean(x: Tensor) -> Any:

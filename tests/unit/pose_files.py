@@ -1,4 +1,4 @@
-"""OpenPose's networks as their files have them, narrow or in their published width, with seeded weights."""
+"""OpenPose's networks under their files' names, narrow or of published width, with seeded weights."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def body_shapes(width: int) -> Shapes:
-    """Of `body_pose_model`."""
+    """The shapes of `body_pose_model`."""
     convolutions = _features(width)
     convolutions |= {"conv4_3_CPM": (4 * width, 8 * width, 3), "conv4_4_CPM": (2 * width, 4 * width, 3)}
     for end, maps in (("_L1", _LIMBS), ("_L2", _PARTS)):
@@ -28,17 +28,17 @@ def body_shapes(width: int) -> Shapes:
 
 
 def hand_shapes(width: int) -> Shapes:
-    """Of `hand_pose_model`."""
+    """The shapes of `hand_pose_model`."""
     return _of_parts(width, _HAND)
 
 
 def face_shapes(width: int) -> Shapes:
-    """Of `facenet`."""
+    """The shapes of `facenet`."""
     return _of_parts(width, _FACE)
 
 
 def seeded(shapes: Shapes, seed: int) -> dict[str, Tensor]:
-    """Weights that depend on names and shapes alone, so that A1111's extension has them too."""
+    """Weights that depend on names and shapes only, so that A1111's extension can be given the same."""
     generator, found = torch.Generator().manual_seed(seed), {}
     for name, shape in sorted(shapes.items()):
         scale = 0.1 if len(shape) == 1 else (2 / (shape[1] * shape[2] * shape[3])) ** 0.5
@@ -48,7 +48,7 @@ def seeded(shapes: Shapes, seed: int) -> dict[str, Tensor]:
 
 
 def write_poses(models: Path, seed: int) -> None:
-    """Those that A1111's extension had when it made the pictures of `control_poses.npz` with that seed."""
+    """The weights that A1111's extension had for `control_poses.npz`, by seed."""
     folder = models / "annotators" / "openpose"
     folder.mkdir(parents=True)
     save_file(seeded(body_shapes(NARROW), seed), folder / "body_pose_model.safetensors")

@@ -40,7 +40,7 @@ class Picture:
         return np.asarray(self.draws[position])
 
     def increment(self, sigma: float, sigma_next: float) -> Latent:
-        """Stands in for a Brownian increment: any function of the two sigmas will do here."""
+        """A stand-in for a Brownian increment: any function of the two sigmas will do here."""
         return np.asarray(1.5 * np.sin(self.waves[0] * sigma + self.waves[1] * sigma_next + self.draws[0]))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from tests.unit.sampling_reference import Latent, Picture
 
-#: (x, timestep) -> the noise that the model sees in x
+#: (x, timestep) -> the model's prediction of the noise in x
 Epsilon = Callable[[Latent, float], Latent]
 
 
@@ -32,7 +32,7 @@ def begin(picture: Picture, abar: Latent, steps: int, start: int | None) -> tupl
 def ddim(
     picture: Picture, abar: Latent, steps: int, start: int | None, eta: float, cfg: float | None = None
 ) -> Latent:
-    """With `cfg`, CFG++: the prompt's answer is one and a half times the negative prompt's."""
+    """With `cfg`, CFG++: the output for the prompt is one and a half times that for the negative prompt."""
     x, ts = begin(picture, abar, steps, start)
     epsilon = epsilon_of(picture)
     for n, i in enumerate(range(len(ts) - 1, 0, -1)):
@@ -81,7 +81,7 @@ def unipc(
     skip_type: str = "time_uniform",
     lower_order_final: bool = True,
 ) -> Latent:
-    """Data prediction: the published code's arithmetic, in its words."""
+    """Data prediction, in the published code's arithmetic and names."""
     x, ts = begin(picture, abar, steps, start)
     n, first = len(ts), 1.0 if start is None else (ts[-1] + 1) / 1000
     levels = np.arange(1, 1001) / 1000

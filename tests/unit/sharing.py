@@ -1,4 +1,4 @@
-"""Rows and images that share model calls with others, and must come out of these as alone."""
+"""Compares rows and images that share model calls with the same ones computed alone."""
 
 import threading
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def answers_as_alone(
     *,
     tolerance: float | None = None,
 ) -> Tensor:
-    """What the rows of one call are answered, in their order; each has been compared with itself alone.
+    """The outputs for the rows of one call, in order; each has been compared with that row's alone.
 
     Args:
         tolerance: absolute and relative; None: torch's own.
@@ -38,7 +38,7 @@ def answers_as_alone(
 def pictures_as_alone(
     family: StableDiffusion, renders: Sequence[Render], *, deterministic: bool
 ) -> list[Pixels]:
-    """What becomes of renders that share their calls; each has been compared with itself alone."""
+    """The results of renders that share their calls; each has been compared with that render's alone."""
     held = threading.Event()
 
     def hold(_done: int, _total: int) -> None:
@@ -50,7 +50,7 @@ def pictures_as_alone(
         held.set()
         together: list[Pixels] = [future.result() for future in futures]
         counts = engine.counts
-    if not deterministic:  # else a call for each image is made too, until they are known to be alike
+    if not deterministic:  # in that mode each image is also called alone, until they are known to be equal
         assert counts.calls < counts.image_calls
     for one, pixels in zip(renders, together, strict=True):
         with Engine(family, slots=len(renders), deterministic=deterministic) as engine:

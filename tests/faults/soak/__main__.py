@@ -39,14 +39,14 @@ from tests.reaper import watch_over_this_process
 
 #: seconds between two faults
 CALM = (1.0, 4.0)
-#: findings that are told in full
+#: findings that are printed in full
 TOLD = 40
 
 
 def clients(
     farm: FaultyFarm, gateways: list[Gateway], account: Account, wanted: argparse.Namespace
 ) -> list[Client]:
-    """Half of them use Python; the others HTTP, each second one of these as A1111's clients do."""
+    """The clients: half of them use Python, a quarter each our HTTP API and A1111's."""
     kitchen = Kitchen(wanted.seed)
     with connect(farm.redis_url) as redis:
         ring = ApiKeys(redis, Store(farm.store_url))
@@ -59,7 +59,7 @@ def clients(
             found.append(PythonClient(account, kitchen, seed, farm.settings, farm.model))
         elif number % 4 == 1:
             found.append(UploadClient(account, kitchen, seed, urls, keys["default"], farm.model))
-        else:  # of a tenant whose jobs nobody but its calls knows
+        else:  # with a tenant of its own, whose jobs only its calls know
             found.append(SynchronousClient(account, kitchen, seed, urls, keys["synchronous"], farm.model))
     return found
 
@@ -67,7 +67,7 @@ def clients(
 def soak(
     farm: FaultyFarm, alone: Alone, wanted: argparse.Namespace, console: Console
 ) -> tuple[Table, list[str]]:
-    """Strike until the time is over or Ctrl-C; the account as a table, and what must not be."""
+    """Inject faults until the time is over or Ctrl-C; the account as a table, and the findings."""
     began = time.monotonic()
     account = Account()
     with ExitStack() as closing:
@@ -75,7 +75,7 @@ def soak(
         closing.callback(struck.close)
         closing.callback(peaceful.close)
         running = clients(farm, [struck, peaceful], account, wanted)
-        worker = farm.worker()  # one is left in peace: its memory is the one to watch
+        worker = farm.worker()  # no fault hits this one: its memory is watched
         saboteur = Saboteur(farm, wanted.workers, struck, account, wanted.seed)
         memory = Memory(
             worker=lambda: memory_of(worker.pid, "VmRSS"),
@@ -119,7 +119,7 @@ def soak(
 
 
 def held_by(server: Server) -> int:
-    """Bytes of data: after a restart its process is larger by what reading them all took."""
+    """Bytes of Redis' data, not of its process, which after a restart is larger from loading them."""
     try:
         with server.client() as client:
             return int(client.info("memory")["used_memory_dataset"])
@@ -128,7 +128,7 @@ def held_by(server: Server) -> int:
 
 
 def keep_logs(folder: Path, console: Console) -> None:
-    """What the programs said, of a soak that has found something."""
+    """Keep the programs' logs of a soak that has found something."""
     kept = Path(tempfile.mkdtemp(prefix="img2img-soak-"))
     for log in folder.glob("*.log"):
         shutil.copy(log, kept)
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     wanted = parser.parse_args()
     console = Console()
-    logging.disable(logging.WARNING)  # the clients' own, of each fault
+    logging.disable(logging.WARNING)  # the clients warn of each fault
     watch_over_this_process()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background: so would workers
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""How an image looks that is rendered alone: by a farm whose one worker has one image at a time."""
+"""Renders images alone, by a farm whose only worker renders one image at a time."""
 
 import io
 from collections import defaultdict
@@ -16,13 +16,13 @@ Outcome = tuple[tuple[int, int], bytes] | str
 
 
 def pixels(data: bytes) -> Outcome:
-    """Of an encoded picture."""
+    """The size and pixels of an encoded picture."""
     with Image.open(io.BytesIO(data)) as image:
         return image.size, image.convert("RGB").tobytes()
 
 
 class Alone:
-    """A quiet farm beside the one that is struck."""
+    """A farm without faults, beside the one that has them."""
 
     def __init__(self, folder: Path, fork_server: ForkServer, checkpoint: Path) -> None:
         folder.mkdir()
@@ -30,7 +30,7 @@ class Alone:
         self._known: dict[tuple[Recipe, bytes], Outcome] = {}
 
     def render(self, wanted: Iterable[tuple[Recipe, bytes]]) -> None:
-        """Have each of these images made, once."""
+        """Render each of these images once."""
         inputs: defaultdict[Recipe, list[bytes]] = defaultdict(list)
         for recipe, image in sorted(set(wanted), key=repr):
             inputs[recipe].append(image)
@@ -43,7 +43,7 @@ class Alone:
                 self._known[key] = result.reason or pixels(result.read())
 
     def outcome(self, recipe: Recipe, image: bytes) -> Outcome:
-        """What became of one that `render` made."""
+        """The outcome of an image of `render`."""
         return self._known[recipe, image]
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Clients that submit until they are told to stop, and write down for themselves what was acknowledged."""
+"""Clients that submit until they are stopped, and record by themselves what was acknowledged."""
 
 import base64
 import random
@@ -16,17 +16,17 @@ from img2img_shared.errors import StoreError, Unavailable
 from img2img_shared.settings import Settings
 from tests.faults.soak.recipes import Kitchen, Recipe
 
-#: seconds between two submissions of a client, and before it asks again
+#: seconds between two submissions of a client, and before it repeats a request
 PACE, AGAIN = (0.5, 3.0), 0.1
 #: seconds that an HTTP client waits for an answer
 PATIENCE = 120
-#: answers that ask to come again
+#: status codes of answers that ask to try again
 LATER = (408, 503)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Acknowledged:
-    """A job that a client was told is written."""
+    """A job that was acknowledged to a client."""
 
     job: str
     recipe: Recipe
@@ -44,11 +44,11 @@ class Answered:
 
 @dataclass(kw_only=True)
 class Account:
-    """What the clients know. Lists only grow, so that any thread may look."""
+    """What the clients know. Lists only grow, so that any thread may read them."""
 
     acknowledged: list[Acknowledged] = field(default_factory=list)
     answered: list[Answered] = field(default_factory=list)
-    #: what was not done and asked for again, by client
+    #: number of requests that were repeated, by client
     refused: Counter[str] = field(default_factory=Counter)
     #: answers that only a fault can explain, with what they said
     failures: list[str] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Account:
 
 
 class Client(ABC, threading.Thread):
-    """One of them, in a thread of its own."""
+    """A client, in a thread of its own."""
 
     def __init__(self, account: Account, kitchen: Kitchen, seed: int) -> None:
         super().__init__(daemon=True)
@@ -67,11 +67,11 @@ class Client(ABC, threading.Thread):
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """Begin nothing more. What was begun is asked for until it is answered."""
+        """Begin nothing more. Requests under way are repeated until they are answered."""
         self._stopped.set()
 
     def run(self) -> None:
-        """Until stopped, or something happens that is no fault's doing."""
+        """Submit until stopped, or until something happens that no fault explains."""
         try:
             with self._connected():
                 while not self._stopped.wait(self._chance.uniform(*PACE)):
@@ -155,7 +155,7 @@ class HttpClient(Client):
             yield
 
     def _answer(self, call: Callable[[str], httpx.Response]) -> httpx.Response | None:
-        """Of one of the gateways; None: it is to be asked again."""
+        """The answer of one of the gateways; None: the request is to be repeated."""
         try:
             answer = call(self._chance.choice(self._urls))
         except httpx.TransportError:
@@ -193,7 +193,7 @@ class UploadClient(HttpClient):
 
 
 class SynchronousClient(HttpClient):
-    """Renders by A1111's ``img2img``, one picture a call."""
+    """Renders by A1111's ``img2img``, one picture per call."""
 
     def _submit(self) -> None:
         recipe, picture = self._kitchen.recipe(self._chance), self._kitchen.picture(self._chance)

@@ -50,7 +50,7 @@ class Gateway:
         self._process.send_signal(name)
 
     def wait(self) -> int:
-        """Until it has ended; its exit status."""
+        """Wait until it has ended; its exit status."""
         return self._process.wait()
 
     def close(self) -> None:

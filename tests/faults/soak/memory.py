@@ -1,9 +1,9 @@
-"""What processes hold that live throughout, over time."""
+"""The memory, over time, of processes that live throughout."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-#: what a process may hold more of in the last third of the time than in the middle one: noise
+#: bytes that a process may have more in the last third of the time than in the middle one: noise
 RATIO, BYTES = 1.1, 16 * 2**20
 
 
@@ -38,7 +38,7 @@ class Memory:
                 self._seen[name].append(size)
 
     def growths(self) -> list[Growth]:
-        """Of those that were measured often enough."""
+        """The processes that were measured often enough."""
         found = []
         for name, seen in self._seen.items():
             third = len(seen) // 3

@@ -1,4 +1,4 @@
-"""What the soak's clients ask for: few enough different images that each can be rendered alone as well."""
+"""The soak's jobs: few enough different images that each can be rendered alone, too."""
 
 import base64
 import random
@@ -60,7 +60,7 @@ class Kitchen:
             for _ in range(RECIPES)
         ]
         self._pictures = [picture(number) for number in range(PICTURES)]
-        #: the smaller ones, without those that no client would send
+        #: small hostile pictures, without those that no client would send
         self._hostile = [
             sample.data for sample in corpus() if 0 < len(sample.data) < 100_000 and sample.mask_of is None
         ]

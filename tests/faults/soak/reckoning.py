@@ -1,4 +1,4 @@
-"""Holds what became of every image against what the clients know, and against the same image alone."""
+"""Compares every image's outcome with what the clients know, and with the same image rendered alone."""
 
 import re
 from collections import Counter
@@ -15,7 +15,7 @@ from tests.faults.soak.alone import Alone, Outcome, pixels
 from tests.faults.soak.clients import Account, Acknowledged
 from tests.faults.soak.recipes import Recipe
 
-#: what an image or a call may fail with here: the faults that were injected
+#: the errors with which an image or a call may fail: those of the injected faults
 INJECTED = (
     *("workers died", "out of memory", "drawn by chance", "out of files", "Errno 24"),
     *("os error 20", "Not a directory"),
@@ -27,14 +27,14 @@ PATIENCE = 900
 
 
 class Reckoning:
-    """Everything that the clients were told, looked at once all is quiet."""
+    """The account of everything that was acknowledged, made once all is quiet."""
 
     def __init__(self, farm: FaultyFarm, account: Account, cancelled: set[str]) -> None:
         self._farm = farm
         self._account = account
         self._cancelled = cancelled
         self.counts: Counter[str] = Counter()
-        #: what must not be, told
+        #: findings, in words
         self.wrong: list[str] = [*account.errors]
 
     def await_end(self) -> None:
@@ -90,7 +90,7 @@ class Reckoning:
                 self.wrong.append(f"image {index} of job {known.job} was finished {count} times")
 
     def _pictures(self, job: str) -> dict[int, Outcome]:
-        """Of the images that are done, as far as the store has them."""
+        """Pictures of the images that are done, if the store has them."""
         found = {}
         for result in self._farm.producer.results(job, wait=False):
             if result.reason is None:
@@ -103,14 +103,14 @@ class Reckoning:
             self.wrong.append(f"failed for no injected reason: {what}")
 
     def _look_for_more_jobs(self) -> None:
-        """A job that was submitted twice is there twice."""
+        """Compare the farm's jobs with those that were acknowledged: none is lost, none exists twice."""
         known = {each.job for each in self._account.acknowledged}
         there = {status.id for status in self._farm.producer.jobs(limit=10 * len(known) + 1000)}
         self.wrong += [f"job {job} was acknowledged, and is gone" for job in sorted(known - there)]
         self.wrong += [f"job {job} is there, and nobody was told" for job in sorted(there - known)]
 
     def _read_logs(self) -> None:
-        """No program tells of an error that it did not expect."""
+        """Find unexpected errors in the programs' logs."""
         for log in sorted(Path(self._farm.folder).glob("*.log")):
             for _, found in TRACEBACK.findall(log.read_text(errors="replace")):
                 self._excuse(f"{log.name}: {found[:300]}")

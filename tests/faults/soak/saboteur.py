@@ -1,4 +1,4 @@
-"""Draws faults, and commits them."""
+"""Chooses faults at random, and causes them."""
 
 import ctypes
 import os
@@ -26,13 +26,13 @@ from tests.faults.test_queue import HOSTILE
 FORGETFUL = 0.02
 HALF = 0.5
 
-#: of <fcntl.h> and <linux/fs.h>
+#: constants of <fcntl.h> and <linux/fs.h>
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Saboteur:
-    """Draws a fault, and commits it."""
+    """Chooses a fault at random, and causes it."""
 
     def __init__(self, farm: FaultyFarm, workers: int, gateway: Gateway, account: Account, seed: int) -> None:
         self.committed: Counter[str] = Counter()
@@ -68,7 +68,7 @@ class Saboteur:
         try:
             fault()
         except (FarmError, ConnectionError, redis.ConnectionError, redis.TimeoutError):
-            return  # Redis was not there to be asked, or still loads
+            return  # Redis is down, or still loading
         self.committed[fault.__name__.replace("_", " ")] += 1
         self._live = [worker if worker.alive else self._worker() for worker in self._live]
 
@@ -101,7 +101,7 @@ class Saboteur:
         self._farm.server.start()
 
     def freeze_redis(self) -> None:
-        """At times for longer than anybody waits for its answer: what was asked is done nevertheless."""
+        """Freeze Redis, at times longer than anybody waits for an answer; it executes the commands later."""
         os.kill(self._farm.server.pid, signal.SIGSTOP)
         time.sleep(self._chance.uniform(0, 1.5 * ANSWER_TIMEOUT))
         os.kill(self._farm.server.pid, signal.SIGCONT)
@@ -115,12 +115,12 @@ class Saboteur:
                 client.config_set("maxmemory", 0)
 
     def run_out_of_files(self) -> None:
-        """No worker can open one more for some time."""
+        """For some time, workers can open no more files."""
         with limited(resource.RLIMIT_NOFILE, self._live):
             time.sleep(self._chance.uniform(0, LEASE))
 
     def hide_store(self) -> None:
-        """For some time there is an empty folder instead, as under a share, or no folder (error 20)."""
+        """For some time the store is an empty folder, as of an unmounted share, or no folder (error 20)."""
         folder = self._farm.folder / "store"
         other = Path(tempfile.mkdtemp(dir=self._farm.folder)) / "other"
         if self._chance.random() < HALF:
@@ -177,14 +177,14 @@ class Saboteur:
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Each has the other's name, at once: at no moment there is neither."""
+    """Exchange two names atomically, so that both exist at any moment."""
     if libc.renameat2(AT_FDCWD, bytes(one), AT_FDCWD, bytes(other), RENAME_EXCHANGE):
         raise OSError(ctypes.get_errno(), "renameat2")
 
 
 @contextmanager
 def limited(what: int, workers: list[Worker]) -> Iterator[None]:
-    """The workers may have no more of it than they have."""
+    """In this context, the workers can have no more open files than they have now."""
     before = {}
     for worker in workers:
         if worker.alive:
