@@ -1,8 +1,8 @@
-"""What things cost; see README.md."""
+"""Benchmarks; see README.md."""
 
 import os
 
-# tables alone: no progress of loading, and no advice about pipelines that are only measured
+# print only tables: no progress of loading, and no advice about pipelines that are only measured
 for _name, _value in {
     "DIFFUSERS_VERBOSITY": "error",
     "TRANSFORMERS_VERBOSITY": "error",

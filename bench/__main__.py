@@ -26,7 +26,7 @@ BENCHMARKS = (
 
 
 def main() -> None:
-    """Run them all; ends with the first that fails."""
+    """Run all benchmarks; stops at the first that fails."""
     for benchmark in BENCHMARKS:
         print("$ python -m", *benchmark, flush=True)
         subprocess.run([sys.executable, "-m", *benchmark], check=True)

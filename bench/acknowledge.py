@@ -1,4 +1,4 @@
-"""What it costs that a job is acknowledged only once it is on Redis' disk, or on a replica.
+"""The cost of acknowledging a job only once it is on Redis' disk, or on a replica.
 
     python -m bench.acknowledge [--jobs 200] [--threads 16]
 
@@ -24,13 +24,13 @@ from img2img_shared.params import Params
 from img2img_shared.settings import Acknowledge
 from tests.servers import RedisServer, raw_client
 
-#: times that each is measured
+#: how often each is measured
 ROUNDS = 7
 
 
 @dataclass(frozen=True)
 class Promise:
-    """What is waited for, and how often the server writes its file to the disk."""
+    """What a submit waits for, and how often the server writes its file to the disk."""
 
     acknowledge: Acknowledge
     appendfsync: str
@@ -46,7 +46,7 @@ PROMISES = (
 
 
 def seconds(ledger: Ledger, jobs: int, threads: int) -> float:
-    """Wall seconds of `jobs` submits by so many threads."""
+    """Wall seconds of `jobs` submits by some threads."""
     made = [
         Job(id=secrets.token_hex(8), model="m", params=Params(seed=1, subseed=1), n_inputs=1)
         for _ in range(jobs)
@@ -75,7 +75,7 @@ def main() -> None:
         client = stack.enter_context(raw_client(server.url))
         while not (client.set("any", 1) and client.wait(1, 1000)):
             pass  # the replica is not there yet
-        rounds: list[list[float]] = []  # in turns, so that other load on the machine meets all alike
+        rounds: list[list[float]] = []  # in turns, so that other load on the machine affects all alike
         for _ in range(ROUNDS):
             took: list[float] = []
             for promise in PROMISES:

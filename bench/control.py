@@ -1,4 +1,4 @@
-"""What it costs that half of the images are held to control pictures, by three networks.
+"""The cost of control networks: half of the images use one of three.
 
     python -m bench.control [--device cuda] [--size tiny|sd15] [--images 32] [--slots 32]
 
@@ -46,13 +46,13 @@ def controlled(n: int, side: int) -> list[Render]:
 
 
 def control(model: str, number: int, size: tuple[int, int]) -> Control:
-    """By a picture of [height, width], another for each number."""
+    """A unit with a picture [height, width], a different one for each number."""
     picture = np.random.default_rng(1000 + number).integers(0, 256, (*size, 3), np.uint8)
     return Control(unit=ControlUnit(model=model), picture=picture)
 
 
 def name_of(render: Render) -> str:
-    """The network that it uses."""
+    """The network that a unit uses."""
     return render.controls[0].unit.model if render.controls else ""
 
 
@@ -66,13 +66,13 @@ class Counted:
             network.network.register_forward_pre_hook(self.count, with_kwargs=True)
 
     def count(self, _module: object, arguments: tuple[Any, ...], _more: object) -> None:
-        """A call of one of them, with its rows first."""
+        """A call of a network, whose rows are the first dimension of its arguments."""
         self.calls += 1
         self.rows += len(arguments[0])
 
 
 def in_flight(family: Family, groups: Sequence[Sequence[Render]], slots: int) -> int:
-    """Renders each group together, one after the other; the UNet's calls."""
+    """Render the groups one after the other, each one's images together; the number of the UNet's calls."""
     calls = 0
     for group in groups:
         with Engine(family, slots=slots, deterministic=False) as engine:
@@ -82,7 +82,7 @@ def in_flight(family: Family, groups: Sequence[Sequence[Render]], slots: int) ->
 
 
 def pipelines(checkpoint: Path, networks: dict[str, Any], family: Family, renders: Sequence[Render]) -> int:
-    """Renders each alone through diffusers; the UNet's calls."""
+    """Render each image alone with diffusers; the number of the UNet's calls."""
     plain: Any = diffusers.StableDiffusionImg2ImgPipeline.from_pretrained(
         checkpoint, safety_checker=None, dtype=family.dtype
     ).to(family.device)
@@ -154,7 +154,7 @@ def main() -> None:
         }
         seconds: dict[str, list[float]] = {how: [] for how in ways}
         calls: dict[str, tuple[int, int, int]] = {}
-        for _ in range(options.rounds):  # in turns, and the best of each: other load meets all
+        for _ in range(options.rounds):  # in turns, and the best of each: other load affects all
             for how, run in ways.items():
                 counted.calls = counted.rows = 0
                 start = time.perf_counter()

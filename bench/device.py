@@ -1,4 +1,4 @@
-"""How well the engine uses its device, by the number of slots; and what compiling the network brings.
+"""How well the engine uses its device, by the number of slots; and what compiling the network saves.
 
     python -m bench.device [--device cuda] [--size tiny|sd15|sdxl] [--slots 1,2,4,...,64] [--compile]
 
@@ -38,7 +38,7 @@ console = Console()
 
 
 class _Clock:
-    """Times on the device's own clock, where it has one: nothing waits for it meanwhile."""
+    """Measures times on the device's own clock, if it has one, without waiting for the device."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
@@ -51,7 +51,7 @@ class _Clock:
         return answer
 
     def seconds(self) -> float:
-        """All spans so far, which are forgotten."""
+        """All spans so far, which are then forgotten."""
         if self._cuda:
             torch.cuda.synchronize()
         spans, self._spans = self._spans, []
@@ -79,7 +79,7 @@ class _Timed:
 
 
 def peak(device: torch.device, dtype: torch.dtype, side: int) -> float:
-    """Operations a second of a product of two matrices of side × side, the best of ten."""
+    """Operations per second in a product of two matrices of side × side, the best of ten."""
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     clock, best = _Clock(device), float("inf")
     for _ in range(10):
@@ -128,7 +128,7 @@ def compile_table(family: Family, compiled: Family, side: int, counts: list[int]
     table = Table("rows", "ms as it is", "ms compiled", "ratio", title=f"a model call, {side}²")
     for rows in counts:
         best = [float("inf")] * 2
-        for _ in range(5):  # in turns: other load meets both
+        for _ in range(5):  # in turns: other load affects both
             for which, each in enumerate((family, compiled)):
                 call, clock = _call(each, side, rows), _Clock(each.device)
                 clock.time(partial(each.predict, *call))

@@ -1,4 +1,4 @@
-"""What in-flight batching saves, and what it costs beside the model.
+"""What in-flight batching saves, and its overhead over the model.
 
     python -m bench.engine [--device cuda] [--size tiny|sd15|sdxl] [--images 200] [--slots 32]
 
@@ -41,7 +41,7 @@ console = Console()
 
 
 def static_batches(renders: Sequence[Render], slots: int, *, equal: bool) -> list[list[Render]]:
-    """Batches as a static batcher makes them: of equal parameters, or in the order of arrival."""
+    """Batches of a static batcher: of images with equal parameters, or in the order of arrival."""
     groups: dict[object, list[Render]] = defaultdict(list)
     for render in renders:
         key = PlanKey.of(render.params)
@@ -60,7 +60,7 @@ def calls_table(family: Family, n: int, slots: int) -> None:
     }
     total = sum(lengths.values())
     bound = total / slots
-    go = threading.Event()  # no step before all are submitted: a worker's slots are full from the start
+    go = threading.Event()  # no step before all are submitted, so that all slots are full from the start
     with Engine(free(family, 8, 4 * slots, go), slots=slots, deterministic=False) as engine:
         futures = [engine.submit(each) for each in renders]
         go.set()
@@ -120,12 +120,12 @@ def wall_table(family: Family, n: int, slots: int, side: int) -> None:
 
 
 def lengths_table(family: Family, n: int, slots: int, side: int, rounds: int) -> None:
-    """Prompts of three lengths beside negative ones of one."""
+    """Prompts of three lengths, with negative prompts of one length."""
     renders = of_lengths(n, side)
     ways = {"a call for each length": cast(Family, _ByLength(family)), "all lengths in one call": family}
     seconds: dict[str, list[float]] = {how: [] for how in ways}
     calls: dict[str, int] = {}
-    for _ in range(rounds):  # in turns, and the best of each: other load on the machine meets both
+    for _ in range(rounds):  # in turns, and the best of each: other load on the machine affects both
         for how, each in ways.items():
             with Engine(each, slots=slots, deterministic=False) as engine:
 
@@ -181,7 +181,7 @@ def pipeline_table(family: Family, folder: Path, side: int, rounds: int) -> None
             def ours(renders: list[Render] = renders, engine: Engine = engine) -> None:
                 wait([engine.submit(each) for each in renders])
 
-            # in turns, and the best of each: other load on the machine meets both
+            # in turns, and the best of each: other load on the machine affects both
             seconds = [[_seconds(theirs), _seconds(ours)] for _ in range(rounds + 1)][1:]
         rates = [batch / min(column) for column in zip(*seconds, strict=True)]
         best = [max(pair) for pair in zip(best, rates, strict=True)]

@@ -1,4 +1,4 @@
-"""What the farm itself costs per image, and whether that grows with the job.
+"""The farm's own cost per image, and whether it grows with the job.
 
     python -m bench.farm [--images 10 100 1000] [--model demo]
 

@@ -1,4 +1,4 @@
-"""Networks that cost nothing: what is left is the engine's own cost."""
+"""Networks that cost nothing, to measure the engine's own cost."""
 
 import threading
 from typing import Any, cast
@@ -13,7 +13,7 @@ from img2img_worker.models.steps import Steps, without_steps
 
 
 def free(family: Family, size: int, rows: int, go: threading.Event | None = None) -> Family:
-    """`family` with networks that cost nothing, once it may `go`. What is left is the engine's own cost."""
+    """`family` with networks that cost nothing, and that start once `go` is set."""
     return cast(Family, _Free(family, size, rows, go))
 
 

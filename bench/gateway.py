@@ -1,4 +1,4 @@
-"""What HTTP costs: uploads, polling and event streams, as a table.
+"""The cost of HTTP: uploads, polling and event streams, as a table.
 
 ``python -m bench.gateway``: a gateway of its own process, a real Redis, a folder store. No worker renders;
 images are ended through the ledger.
@@ -93,7 +93,7 @@ class Bench:
         return str(answer.json()["id"])
 
     async def _poll(self, job: str, n: int, pollers: int) -> None:
-        """By sockets: with so many connections, a client library would measure itself."""
+        """By sockets: with that many connections, a client library would mainly measure itself."""
         waits: list[float] = []
 
         async def one() -> None:
@@ -136,7 +136,7 @@ class Bench:
                     await asyncio.sleep(0.05)
 
     def _end(self, n: int) -> None:
-        """As workers would, a hundred a second."""
+        """Ends images as workers would, a hundred per second."""
         for _ in range(n):
             claim = self._ledger.claim("m", "w", uuid.uuid4().hex, idle=True)
             if claim is None:
@@ -147,7 +147,7 @@ class Bench:
 
 
 class Measure:
-    """Prints what a block took, and what the gateway's process needed for it."""
+    """Print the time of a block, and the CPU time of the gateway's process for it."""
 
     def __init__(self, pid: int, what: str, count: int) -> None:
         self._pid = pid
@@ -175,7 +175,7 @@ class Measure:
 
 
 def _picture(number: int) -> bytes:
-    """A PNG of its own, as large as a small photograph's."""
+    """A different PNG each time, as large as a small photograph."""
     return plain_png(128) + zlib.crc32(number.to_bytes(4, "big")).to_bytes(4, "big") * (SIZE // 4)
 
 

@@ -1,4 +1,4 @@
-"""What a farm's ledger costs Redis, call by call, on a small farm and on a large one.
+"""The cost of a farm's ledger for Redis, call by call, on a small farm and on a large one.
 
     python -m bench.ledger [--workers 1000] [--claims 48] [--jobs 10000] [--images 1000]
 
@@ -32,11 +32,11 @@ SAMPLE = 400
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one kind of call."""
+    """The cost of one kind of call."""
 
-    #: of Redis' CPU, a call
+    #: Redis' CPU time per call
     microseconds: float
-    #: by Redis' own clock, of 99 in 100 calls: the next power of two
+    #: time within which 99 of 100 calls end, by Redis' own clock; rounded up to a power of two
     p99: int
 
 
@@ -79,7 +79,7 @@ class FakeFarm:
         return claim
 
     def measure(self, call: Callable[[], object], sample: int = SAMPLE) -> Cost:
-        """What it costs on average, once its script is loaded."""
+        """Its average cost, once its script is loaded."""
         call()
         self._raw.config_resetstat()
         before = self._cpu()
@@ -99,7 +99,7 @@ class FakeFarm:
 
 
 def _p99(histogram: list[Any]) -> int:
-    """The bucket of the slowest kind of command below which 99 of 100 calls were."""
+    """The histogram bucket within which 99 of 100 calls of the slowest kind of command were."""
     worst = 0
     for name, facts in zip(histogram[::2], histogram[1::2], strict=True):
         if name in (b"info", b"config|resetstat", b"config", b"latency|histogram"):
@@ -113,7 +113,7 @@ def _p99(histogram: list[Any]) -> int:
 
 
 def calls(farm: FakeFarm) -> dict[str, tuple[Callable[[], object], float]]:
-    """Each kind of call, and how often it is made in a second for each worker; 0: by users, or by images."""
+    """Each kind of call, and its number per second and worker; 0: it depends on users or images."""
     ledger, turns = farm.ledger, farm.turns
 
     def hold() -> list[Claim]:

@@ -1,4 +1,4 @@
-"""What it costs that images have LoRAs of their own.
+"""The cost of images with LoRAs of their own.
 
     python -m bench.loras [--device cuda] [--size tiny|sd15|sdxl] [--side 64] [--images 4] [--rounds 3]
 
@@ -35,7 +35,7 @@ console = Console()
 
 
 class Cost(NamedTuple):
-    """Of one run."""
+    """The cost of one run."""
 
     cpu: float
     wall: float
@@ -43,7 +43,7 @@ class Cost(NamedTuple):
 
 
 def write_loras(folder: Path, unet: Any, n: int) -> None:
-    """Seeded ones called 0, 1, ..."""
+    """Write seeded LoRAs called 0, 1, ..."""
     layers = {
         name: layer.weight for name, layer in denoiser_layers(unet).items() if name.endswith(_ATTENTION)
     }

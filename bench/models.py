@@ -1,4 +1,4 @@
-"""Two workers and three checkpoints for real: what they load, how long images wait, how busy workers are.
+"""Two real workers and three checkpoints: what they load, how long images wait, how busy workers are.
 
     python -m bench.models [--images 240]
 
@@ -30,7 +30,7 @@ from tests.servers import RedisServer
 
 WORKERS = 2
 MODELS = ("common", "less", "rare")
-#: seconds between two looks at what workers do
+#: seconds between two looks at the workers
 LOOK = 0.25
 
 
@@ -48,7 +48,7 @@ def submit(farm: Farm, model: str, images: int, priority: int = 0) -> str:
 
 
 def waits(ledger: Ledger, job: str) -> list[float]:
-    """Seconds from the job's first event until each image was begun."""
+    """Seconds from the job's first event to the start of each image."""
     events: list[Event] = []
     while more := ledger.events(job, "default", after=events[-1].id if events else "0"):
         events += more
@@ -99,7 +99,7 @@ def main() -> None:
 
 
 def measure(farm: Farm, ledger: Ledger, images: int, logs: list[Path]) -> None:
-    """Submit, look at workers until all is done, and print what came of it."""
+    """Submit, watch the workers until all is done, and print the outcome."""
     while len(farm.workers()) < WORKERS:
         time.sleep(LOOK)
     jobs = {

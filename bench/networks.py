@@ -1,4 +1,4 @@
-"""Checkpoints of published sizes with seeded weights: a network's cost does not depend on what it knows."""
+"""Checkpoints of published sizes with seeded weights: the cost does not depend on the weights' values."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +19,8 @@ from img2img_worker.models.prompts.tokenizer import published_merges
 from tests.checkpoints import pipeline_tokenizer, sd1
 from tests.unit import control_files
 
-#: name -> side in pixels that the model was made for. The narrow one has SD 1.5's text encoder and VAE, and a
-#: UNet as wide throughout as its first level: the least that ComfyUI knows for a 1.x
+#: name -> side in pixels that the model is made for. The narrow one has SD 1.5's text encoder and VAE, and a
+#: UNet that is as wide throughout as SD 1.5's first level: the smallest that ComfyUI recognizes as a 1.x
 SIZES = {"tiny": 64, "narrow": 64, "sd15": 512, "sdxl": 1024}
 
 

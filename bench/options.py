@@ -8,7 +8,7 @@ from bench.networks import SIZES
 
 
 def command(description: str | None) -> argparse.ArgumentParser:
-    """The command line with what all of them have; its help is `description` as it is."""
+    """A parser with the options that all of them have; its help is `description` as it is."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -20,10 +20,10 @@ def command(description: str | None) -> argparse.ArgumentParser:
 
 
 def side_of(arguments: argparse.Namespace) -> int:
-    """Pixels of a picture's side: what was asked for, or what the model was made for."""
+    """The side of pictures in pixels: the option's or, by default, the model's."""
     return int(arguments.side or SIZES[arguments.size])
 
 
 def dtype_for(device: str) -> torch.dtype:
-    """What networks compute in there."""
+    """The precision of networks on a device."""
     return torch.float32 if device == "cpu" else torch.float16

@@ -1,4 +1,4 @@
-"""How long images wait, and how much workers load, by who decides which model a worker has: simulated.
+"""Simulates how long images wait, and how much workers load, by the policy that places models on workers.
 
     python -m bench.placement [--workers 1000] [--models 20] [--minutes 60] [--load 0.8]
 
@@ -36,20 +36,20 @@ def by_demand(farm: Simulation, worker: Worker) -> str | None:
 
 
 def first_come(farm: Simulation, _: Worker) -> str | None:
-    """Whatever came first, of the highest priority."""
+    """The model of the image that came first among those of the highest priority."""
     waiting = [name for name, queue in farm.queues.items() if queue.by_share]
     return min(waiting, key=lambda name: farm.queues[name].first, default=None)
 
 
 def own_first(farm: Simulation, worker: Worker) -> str | None:
-    """The loaded model for as long as anything waits for it, then whatever came first."""
+    """The loaded model as long as anything waits for it, then that of the image that came first."""
     if worker.model is not None and farm.queues[worker.model].by_share:
         return None
     return first_come(farm, worker)
 
 
 def assigned(shares: dict[str, float], workers: int) -> Policy:
-    """Each worker has one model for ever; each model as many workers as its share of the work at first."""
+    """Each worker keeps one model; each model has workers by its share of the work at first."""
     extra = workers - len(shares)
     pool = list(shares)
     for name, share in sorted(shares.items(), key=lambda each: -each[1]):
@@ -61,7 +61,7 @@ def assigned(shares: dict[str, float], workers: int) -> Policy:
 def workload(
     models: list[Model], popularity: list[float], seconds: float, rate: float, chance: random.Random
 ) -> Iterator[Arrival]:
-    """Jobs whose images take `rate` workers on average; half-way the models change places."""
+    """Jobs whose images keep `rate` workers busy on average; halfway, the models exchange their shares."""
     now = 0.0
     mean_images = 20.0
     mean_work = sum(share * model.image_seconds for share, model in zip(popularity, models, strict=True))
@@ -76,7 +76,7 @@ def workload(
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value below which that share of them lies."""
+    """The quantile of some values."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Images for the engine to render: mixed, alike, or with prompts of different lengths."""
+"""Images for the engine to render: mixed, similar, or with prompts of different lengths."""
 
 import random
 from dataclasses import replace
@@ -12,7 +12,7 @@ SAMPLERS = ("Euler", "Euler a", "DPM++ 2M", "DDIM")
 
 
 def mixed(n: int, side: int) -> list[Render]:
-    """Strength 0.2 to 1, 20, 30 or 50 steps, four samplers: nothing in common but the size."""
+    """Images with only the size in common: strength 0.2 to 1, 20, 30 or 50 steps, four samplers."""
     chance = random.Random(1)
     return [
         _render(
@@ -49,7 +49,7 @@ def _render(number: int, params: Params) -> Render:
 
 
 def of_lengths(n: int, side: int) -> list[Render]:
-    """Alike but for their prompts, of one piece of 75 tokens to three."""
+    """Images that only differ in their prompts, of one to three chunks of 75 tokens."""
     renders = alike(n, side, 10, 1.0)
     return [
         replace(each, prompt=" BREAK ".join(["a photo of the cat"] * (1 + number % 3)))

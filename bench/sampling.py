@@ -1,4 +1,4 @@
-"""What in-flight batching saves, counted from plans alone, and what plans cost: `python -m bench.sampling`.
+"""What in-flight batching saves, computed from plans only, and what plans cost: `python -m bench.sampling`.
 
 Model calls for mixed images (strength 0.2 to 1, three step counts, four samplers) at a number of slots, four
 ways; the lower bound is all evaluations over the slots. Then, for each sampler, the time to compile a plan,
@@ -29,7 +29,7 @@ def stable_diffusion_levels() -> NoiseLevels:
 
 
 def mixed(images: int, seed: int) -> list[PlanKey]:
-    """Parameters in no order, strengths in hundredths: the step of A1111's slider."""
+    """Random parameters; strengths are multiples of 0.01, the step of A1111's slider."""
     dice = random.Random(seed)
     return [
         PlanKey(
@@ -43,17 +43,17 @@ def mixed(images: int, seed: int) -> list[PlanKey]:
 
 
 def equal_batches(keys: Sequence[PlanKey], calls: Callable[[PlanKey], int], slots: int) -> int:
-    """Calls when only images of the same parameters share a batch."""
+    """Calls if only images with the same parameters share a batch."""
     return sum(ceil(n / slots) * calls(key) for key, n in Counter(keys).items())
 
 
 def padded_batches(keys: Sequence[PlanKey], calls: Callable[[PlanKey], int], slots: int) -> int:
-    """Calls when a batch takes images as they come, and lasts as long as its longest."""
+    """Calls if a batch takes images as they come, and lasts as long as its longest."""
     return sum(max(map(calls, keys[i : i + slots])) for i in range(0, len(keys), slots))
 
 
 def in_flight(keys: Sequence[PlanKey], calls: Callable[[PlanKey], int], slots: int) -> int:
-    """Calls when every slot takes the next image as soon as its own is done."""
+    """Calls if every slot takes the next image as soon as its own is done."""
     waiting = deque(map(calls, keys))
     left: list[int] = []
     total = 0
@@ -66,7 +66,7 @@ def in_flight(keys: Sequence[PlanKey], calls: Callable[[PlanKey], int], slots: i
 
 
 def timed(work: Callable[[], object], repeats: int) -> float:
-    """Milliseconds of the fastest of `repeats`."""
+    """Milliseconds of the fastest of `repeats` runs."""
     times = []
     for _ in range(repeats):
         begun = perf_counter()

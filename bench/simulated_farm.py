@@ -1,4 +1,4 @@
-"""A farm of fake workers on a clock of their own, whose models some policy decides upon."""
+"""Simulates a farm of workers on a clock of its own, on which a policy places models."""
 
 import heapq
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -9,7 +9,7 @@ from itertools import count
 
 from img2img_shared.placement import ModelDemand, Placement, WaitingImages
 
-#: seconds between two questions of one worker, for which an answer of Redis is kept
+#: seconds between two looks of a worker, and for which Redis' answer is cached
 ASK = 1.0
 #: models in a worker's memory beside the loaded one
 IN_MEMORY = 4
@@ -37,7 +37,7 @@ class Arrival:
 
 @dataclass
 class Queue:
-    """What waits for one model: as the ledger's, by priority, then by tenants in turn."""
+    """The images that wait for one model: as in the ledger, by priority, then by tenants in turn."""
 
     by_share: dict[tuple[int, str], deque[float]] = field(default_factory=dict)
     served: Counter[str] = field(default_factory=Counter)
@@ -51,7 +51,7 @@ class Queue:
         self._first = None
 
     def take(self) -> tuple[int, float]:
-        """Priority of the next image, and when it came."""
+        """The next image's priority, and when it came."""
         priority, tenant = share = min(self.by_share, key=lambda each: (-each[0], self.served[each[1]]))
         self.served[tenant] += 1
         self._first = None
@@ -62,7 +62,7 @@ class Queue:
 
     @property
     def first(self) -> tuple[int, float]:
-        """For who takes them as they come: minus the highest priority, and when the oldest of it came."""
+        """For first come, first served: minus the highest priority, and when its oldest image came."""
         if self._first is None:
             self._first = min((-priority, waiting[0]) for (priority, _), waiting in self.by_share.items())
         return self._first
@@ -80,18 +80,18 @@ class Worker:
 
 @dataclass
 class Outcome:
-    """What came of one policy."""
+    """The outcome of one policy."""
 
     waits: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     urgent: list[float] = field(default_factory=list)
-    #: the longest that images waited and no worker had their model, as far as somebody looked
+    #: the longest time that images were seen waiting while no worker had their model
     starved: float = 0.0
     loads: int = 0
     rendering: float = 0.0
     loading: float = 0.0
 
 
-#: what a free worker should have loaded; None: what it has
+#: the model that a free worker should load; None: it keeps its own
 Policy = Callable[["Simulation", Worker], str | None]
 
 
@@ -113,11 +113,11 @@ class Simulation:
         self._placement: tuple[float, Placement] | None = None
         for arrival in arrivals:
             self._at(arrival.at, partial(self.queues[arrival.model].put, arrival))
-        for worker in self.workers:  # they do not all ask at once
+        for worker in self.workers:  # they do not all look at once
             self._at(ASK * worker.number / workers, partial(self._go_on, worker))
 
     def run(self) -> Outcome:
-        """Until the time is over; what waits then has waited so long."""
+        """Run until the time is over; images that wait then count with their time so far."""
         while self._events and self._events[0][0] < self._seconds:
             self.now, _, event = heapq.heappop(self._events)
             event()
@@ -128,7 +128,7 @@ class Simulation:
         return self.outcome
 
     def placement(self) -> Placement:
-        """As the ledger gives it: kept for a second, unless a worker has taken a model since."""
+        """The demand as the ledger gives it: cached for a second, unless a worker has taken a model since."""
         if self._placement is None or self.now - self._placement[0] >= ASK:
             self._placement = self.now, Placement([self._demand(name) for name in self.queues])
         return self._placement[1]
@@ -157,7 +157,7 @@ class Simulation:
         heapq.heappush(self._events, (time, next(self._numbers), event))
 
     def _go_on(self, worker: Worker) -> None:
-        """A worker is free: it loads, or renders, or looks again later."""
+        """A worker is free: it loads a model, renders an image, or looks again later."""
         wanted = self._policy(self, worker)
         if wanted is not None and wanted != worker.model:
             self._load(worker, wanted)

@@ -1,4 +1,4 @@
-"""How long an urgent picture takes on a worker that is full, against the same on an idle one.
+"""How long an urgent picture takes on a full worker, compared with an idle one.
 
     python -m bench.urgent [--size tiny|sd15|sdxl] [--side 256] [--steps 20] [--pictures 10] [--slots 4]
 
@@ -34,7 +34,7 @@ def until(is_so: Callable[[], object]) -> None:
 
 
 def rounds(peer: FarmPeer, side: int, steps: int, n: int, full: int) -> list[tuple[float, float]]:
-    """(seconds on the idle, on the full worker) of each."""
+    """(seconds on the idle worker, seconds on the full one) of each urgent picture."""
     farm = peer.farm
     shape: dict[str, Any] = {
         "model": peer.model,
@@ -61,7 +61,7 @@ def rounds(peer: FarmPeer, side: int, steps: int, n: int, full: int) -> list[tup
         until(lambda: farm.status(filling).running >= full)
         found.append((idle, seconds(number, priority=10)))
     farm.cancel(filling)
-    return found[1:]  # the first warms up
+    return found[1:]  # the first one is for warming up
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -17,7 +17,7 @@ _PAPER, _INK, _FAINT, _LINE = "#f6f3ec", "#22252b", "#6b6f78", "#d9d4c8"
 
 
 class Tile(NamedTuple):
-    """A picture and the words under it; None: an empty place."""
+    """A picture and its label; None: the place stays empty."""
 
     label: str
     picture: Image.Image | None
@@ -33,7 +33,7 @@ class Section:
 
 
 def write_sheet(path: Path, title: str, text: str, sections: Sequence[Section]) -> None:
-    """Draw the sections under each other, write a PNG to `path`."""
+    """Draw the sections one below the other, and write a PNG to `path`."""
     columns = max(len(row) for section in sections for row in section.rows)
     row_height = TILE + _LINES * _LEADING + _GAP
     width = 2 * _MARGIN + columns * (TILE + _GAP) - _GAP
@@ -68,7 +68,7 @@ def _draw_section(
 
 
 def _paste(sheet: Image.Image, picture: Image.Image, x: int, y: int) -> None:
-    """Fitted into the tile, centred; transparent pictures over a chequered ground."""
+    """The picture fitted into the tile, centred; a transparent one over a chequered ground."""
     scale = TILE / max(picture.size)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     fitted = picture.convert("RGBA").resize(size, Image.Resampling.LANCZOS)
@@ -83,7 +83,7 @@ def _paste(sheet: Image.Image, picture: Image.Image, x: int, y: int) -> None:
 
 
 def _lines(label: str) -> list[str]:
-    """The label broken at spaces to the tile's width; what does not fit is cut off with an ellipsis."""
+    """The label's lines, broken at spaces to the tile's width; the rest becomes an ellipsis."""
     font, lines = _font(_LABEL), [""]
     for word in label.split():
         longer = f"{lines[-1]} {word}".strip()

@@ -1,4 +1,4 @@
-"""`make demo`: paint the sample pictures on a farm of one's own, and show the results on a contact sheet."""
+"""`make demo`: render the sample pictures on an embedded farm, and show the results on a contact sheet."""
 
 import argparse
 import shutil
@@ -23,7 +23,7 @@ FILLS = ("fill", "original", "latent noise", "latent nothing")
 RESIZES = ("just resize", "crop and resize", "resize and fill", "latent upscale")
 STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 GRID_STRENGTHS = (0.25, 0.4, 0.55, 0.7)
-#: what holds for every job of the demo
+#: parameters of every job of the demo
 BASE: dict[str, Any] = {
     "width": 128, "height": 128, "steps": 16, "cfg_scale": 3.0, "seed": 7, "seed_mode": "same",
     "sampler_name": "DPM++ 2M", "scheduler": "Karras",
@@ -51,7 +51,7 @@ GRID_PROMPTS = (
 
 
 class Studio:
-    """Submits jobs, and keeps what comes of them as pictures and as files under `out`."""
+    """Submits jobs, and keeps their results as pictures and as files under `out`."""
 
     def __init__(self, farm: Farm, model: str | None, out: Path) -> None:
         self._farm, self._model, self._out = farm, model, out
@@ -59,12 +59,12 @@ class Studio:
         self._done: dict[str, list[Image.Image]] = {}
 
     def submit(self, name: str, pictures: Sequence[Picture], **parameters: Any) -> None:
-        """A job by this name; its results will lie in the folder of that name."""
+        """Submit a job under this name; its results will be in a folder of that name."""
         job = self._farm.submit(pictures, model=self._model, params={**BASE, **parameters})
         self._jobs[name] = job, len(pictures)
 
     def collect(self, console: Console) -> int:
-        """Wait for all jobs behind a live bar; how many pictures were painted.
+        """Wait for all jobs, with a progress bar; the number of pictures that were rendered.
 
         Raises:
             FarmError: an image failed; says which and why.
@@ -93,7 +93,7 @@ class Studio:
 
 
 def submit_all(studio: Studio) -> None:
-    """Every job of the sheet."""
+    """Submit every job of the sheet."""
     studio.submit("samples", [Picture(image=_sample(n), prompt=p) for n, p in PROMPTS.items()],
                   denoising_strength=0.5, resize_mode=1)  # fmt: skip
     for mode in range(4):
@@ -172,7 +172,7 @@ def _sample(name: str) -> Path:
 
 
 def _shown(name: str) -> tuple[Image.Image, str]:
-    """A sample as one sees it, and its size in words."""
+    """A sample as it is displayed, and its size in words."""
     picture = ImageOps.exif_transpose(_opened(_sample(name)))
     return picture, f"{picture.width} x {picture.height}"
 

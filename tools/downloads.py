@@ -1,4 +1,4 @@
-"""Of all that pip says while it installs: what it downloads, how large that is, and how much in all.
+"""Filters pip's output during an installation: what it downloads, the size of each, and the sum.
 
 python -u -m pip install ... | python tools/downloads.py
 """
@@ -8,13 +8,13 @@ import sys
 from collections.abc import Iterable, Iterator
 
 _DOWNLOAD = re.compile(r"\s*Downloading (?P<file>\S+) \((?P<size>[\d.]+) (?P<unit>bytes|kB|MB|GB)\)")
-#: of a file's name, what comes behind the version
+#: the part of a file's name after the version
 _KIND = re.compile(r"-(cp|py)\d\S*\.whl$|\.tar\.gz$")
 _MEGABYTES = {"bytes": 1e-6, "kB": 1e-3, "MB": 1.0, "GB": 1e3}
 
 
 def told(lines: Iterable[str]) -> Iterator[str]:
-    """What is to be shown of pip's lines, as they come.
+    """The lines to show, as pip's lines come.
 
     >>> list(told(["  Downloading ruff-0.17.6-py3-none-any.whl (10.6 MB)"]))
     ['  ruff-0.17.6 (10.6 MB)']

@@ -1,4 +1,4 @@
-"""Takes the pictures of the page in the guides: ``python -m tools.page_picture URL docs/page.jpg``."""
+"""Takes the guides' pictures of the page: ``python -m tools.page_picture URL docs/page.jpg``."""
 
 import sys
 
@@ -6,12 +6,12 @@ from playwright.sync_api import sync_playwright
 
 from tests.page.browser import DESK, program
 
-#: of a JPEG
+#: the JPEG's quality
 QUALITY = 72
 
 
 def take(url: str, file: str) -> None:
-    """What a window of a desk shows at `url` once nothing more is loaded, as a JPEG."""
+    """A desktop window with the page at `url`, once nothing more is loaded, as a JPEG."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program(playwright), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": DESK[0], "height": DESK[1]}, reduced_motion="reduce")

@@ -25,7 +25,7 @@ _KINDS = {"boolean": "true, false", "string": "text", "integer": "a whole number
 
 
 def table() -> str:
-    """The whole file."""
+    """The content of the file."""
     return "\n".join([_HEAD, *(_group(heading, group.model_fields) for heading, group in GROUPS.items())])
 
 

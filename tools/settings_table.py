@@ -21,12 +21,12 @@ This file is generated from the declarations in [settings.py](../shared/img2img_
 """
 #: a field, with the comment lines before it
 _FIELD = re.compile(r"((?:    #: .*\n(?:    #  ?.*\n|    #: .*\n)*)?)    ([a-z_]+): ")
-#: defaults that are of the machine
+#: defaults that depend on the machine
 _ELSEWHERE = {"data_dir": "~/.img2img", "owner": "the login"}
 
 
 def table() -> str:
-    """The whole file."""
+    """The content of the file."""
     own = [name for name in GatewaySettings.model_fields if name not in Settings.model_fields]
     return "\n".join(
         [

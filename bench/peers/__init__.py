@@ -1,1 +1,1 @@
-"""The same checkpoint and requests through this farm, and through others' programs."""
+"""Compares this farm with other programs, on the same checkpoint and requests."""

@@ -1,4 +1,4 @@
-"""This farm against others' programs, on the same checkpoint and requests.
+"""Compares this farm with other programs, on the same checkpoint and requests.
 
     python -m bench.peers --checkpoint sd15.safetensors [--a1111 FOLDER]
         [--comfyui FOLDER --comfyui-python PATH]
@@ -41,7 +41,7 @@ Started = Callable[[], AbstractContextManager[Peer]]
 def peers(
     arguments: argparse.Namespace, checkpoint: Path, configuration: Path, folder: Path
 ) -> dict[str, Started]:
-    """Those that are there, the farm first."""
+    """The peers that are installed, the farm first."""
     n, device = arguments.images, arguments.device
     batches = [each for each in map(int, arguments.batches.split(",")) if each <= n]
     diffusers = partial(pipeline.started, checkpoint, configuration, folder, device)
@@ -63,7 +63,7 @@ def peers(
 def run(
     found: dict[str, Started], n: int, side: int, rounds: int, device: str, **schedule: Any
 ) -> tuple[dict[str, list[Cost]], dict[str, int]]:
-    """What each round costs each peer, the first from its start on; and the batches of those with one.
+    """The cost of each round for each peer, that of the first from the peer's start; and batch sizes, if any.
 
     Another's program that fails before the first round is left out.
     """
@@ -98,7 +98,7 @@ def run(
 
 
 def ratios(theirs: Sequence[float], ours: Sequence[float]) -> str:
-    """The median of what they take to what we do, round by round, and its spread."""
+    """The median ratio of a peer's time to ours, round by round, and its spread."""
     found = [their / our for their, our in zip(theirs, ours, strict=True)]
     return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
 

@@ -1,4 +1,4 @@
-"""AUTOMATIC1111's web UI, by its API: it makes one request after the other, and of each one picture."""
+"""AUTOMATIC1111's web UI, by its API: it handles one request after the other, each of one picture."""
 
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from bench.peers.peer import (
 )
 from tests.servers import free_port
 
-#: what it needs to render on a CPU
+#: the options that it needs to render on a CPU
 _ON_CPU = ("--use-cpu", "all", "--no-half", "--no-half-vae", "--precision", "full", "--skip-torch-cuda-test")
 
 

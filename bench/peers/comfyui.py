@@ -1,4 +1,4 @@
-"""ComfyUI, by its API: pictures of one prompt go through its nodes together, as many as suit it best."""
+"""ComfyUI, by its API: pictures of one prompt go through its nodes in batches of the best size."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -72,9 +72,9 @@ class ComfyPeer:
                 positive=["2", 0],
                 negative=["3", 0],
                 latent_image=["5", 0],
-                # of a batch, each picture has noise of its own
+                # each picture of a batch has noise of its own
                 seed=together[0].seed,
-                # it makes all steps that it is given, at the end of as many more as strength leaves out
+                # it runs all steps that it is given, as the last ones of a longer schedule by the strength
                 steps=together[0].calls,
                 cfg=CFG_SCALE,
                 sampler_name="euler",
@@ -108,5 +108,5 @@ def started(
     with program(command, log, {}, cwd=comfyui) as process:
         url = f"http://127.0.0.1:{port}"
         until(process, lambda: answers(f"{url}/object_info/KSampler"))
-        # a look costs its server and this process milliseconds, which are counted where all is done by a CPU
+        # a poll costs its server and this process milliseconds, which count where a CPU does everything
         yield ComfyPeer(url, process.pid, checkpoint.name, batches, 0.25 if device == "cpu" else 0.005)

@@ -1,4 +1,4 @@
-"""What is measured: pictures that are wanted, who makes them, and what that costs."""
+"""Peers, the pictures that they render, and the measurement of what that costs."""
 
 import io
 import os
@@ -19,7 +19,7 @@ from PIL import Image
 from img2img_shared.step_count import schedule_and_start
 
 PROMPT, NEGATIVE, CFG_SCALE = "a photo of the cat", "a dog", 7.0
-#: seconds that a program may take until it answers
+#: most seconds until a program answers
 PATIENCE = 900
 
 
@@ -27,7 +27,7 @@ PATIENCE = 900
 class Wish:
     """One picture, by Euler."""
 
-    #: a PNG, another for each number
+    #: a PNG, a different one for each number
     png: bytes
     side: int
     seed: int
@@ -37,12 +37,12 @@ class Wish:
 
     @property
     def calls(self) -> int:
-        """Of the model, which A1111 and this farm make: diffusers and ComfyUI are to make no fewer."""
+        """Model calls of A1111 and this farm; diffusers and ComfyUI must not make fewer."""
         return schedule_and_start(self.steps, self.strength)[1] + 1
 
 
 def wishes(n: int, side: int, first: int, **schedule: Any) -> list[Wish]:
-    """`n` of them, none of which was wanted before `first`.
+    """`n` wishes, numbered from `first`, so that no picture is the same as an earlier one.
 
     Args:
         schedule: `Wish.steps` and `Wish.strength`.
@@ -59,7 +59,7 @@ def wishes(n: int, side: int, first: int, **schedule: Any) -> list[Wish]:
 class Peer(Protocol):
     """A program that is running."""
 
-    #: its processes, whose CPU time counts with that of all that they started
+    #: its processes, whose CPU time counts together with that of all that they have started
     processes: Sequence[int]
 
     def render(self, wanted: Sequence[Wish]) -> list[bytes]:
@@ -67,23 +67,23 @@ class Peer(Protocol):
 
 
 class BatchingPeer(Peer, Protocol):
-    """One that renders pictures of one prompt together, where it is told how many."""
+    """A peer that renders pictures of one prompt together, and must be given the batch size."""
 
     batch: int
-    #: those to try
+    #: the batch sizes to try
     batches: Sequence[int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Of some pictures, in seconds."""
+    """The cost of some pictures, in seconds."""
 
     cpu: float
     wall: float
 
 
 def measured(peer: Peer, wanted: Sequence[Wish]) -> Cost:
-    """What a peer takes for all of them; the CPU time of this process, which asks, is its, too.
+    """A peer's cost for all pictures; the CPU time of this process, which makes the requests, is included.
 
     Raises:
         RuntimeError: not all of them came out.
@@ -98,12 +98,14 @@ def measured(peer: Peer, wanted: Sequence[Wish]) -> Cost:
 
 
 def best_batch(peer: BatchingPeer, side: int, device: str, **schedule: Any) -> int:
-    """Where a picture costs it the least, each batch tried twice: on a CPU of CPU time, else of time."""
+    """The batch size at which a picture costs least (on a CPU in CPU time, else time); tries each twice."""
     costs: dict[int, float] = {}
-    firsts = count(100_000, 1000)  # never the same picture again: ComfyUI remembers what it made
+    firsts = count(100_000, 1000)  # never the same picture again: ComfyUI caches results
     for batch in peer.batches:
         peer.batch = batch
-        measured(peer, wishes(batch, side, next(firsts), **schedule))  # may choose kernels first, or compile
+        measured(
+            peer, wishes(batch, side, next(firsts), **schedule)
+        )  # the first may compile or choose kernels
         tries = [measured(peer, wishes(batch, side, next(firsts), **schedule)) for _ in range(2)]
         costs[batch] = min(each.cpu if device == "cpu" else each.wall for each in tries) / batch
     return min(costs, key=costs.__getitem__)
@@ -113,7 +115,7 @@ def best_batch(peer: BatchingPeer, side: int, device: str, **schedule: Any) -> i
 def program(
     command: Sequence[str], log: Path, environment: Mapping[str, str], *, cwd: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process, ended with the block.
+    """A process, ended with the context.
 
     Args:
         environment: beside this process'.
@@ -133,7 +135,7 @@ def program(
 
 
 def until(process: subprocess.Popen[bytes], is_there: Callable[[], object]) -> None:
-    """Waits for it.
+    """Wait until it answers.
 
     Raises:
         RuntimeError: the process has ended, or does not come.
@@ -146,7 +148,7 @@ def until(process: subprocess.Popen[bytes], is_there: Callable[[], object]) -> N
 
 
 def answers(url: str) -> bool:
-    """Whether a server does."""
+    """Whether a server answers."""
     try:
         return httpx.get(url, timeout=60).status_code == 200
     except httpx.TransportError:
@@ -154,7 +156,7 @@ def answers(url: str) -> bool:
 
 
 def cpu_of(peer: Peer) -> float:
-    """Seconds, of all of its processes."""
+    """CPU seconds of all of a peer's processes."""
     return sum(_cpu_of(pid) for pid in peer.processes)
 
 

@@ -1,4 +1,4 @@
-"""diffusers' img2img pipeline, at the batch that costs it least, in a process of its own."""
+"""diffusers' img2img pipeline, with the cheapest batch size, in a process of its own."""
 
 import io
 import sys
@@ -48,7 +48,7 @@ def started(
 
 
 def _connected(address: str, connections: list[Connection]) -> bool:
-    """Its socket is there before anybody listens to it."""
+    """Try to connect, and say if that worked: the socket exists before the process listens."""
     with suppress(FileNotFoundError, ConnectionRefusedError):
         connections.append(Client(address))
     return bool(connections)
@@ -64,7 +64,7 @@ def _serve(address: str, checkpoint: str, configuration: str, device: str, mode:
                 batch, wanted = connection.recv()
             except EOFError:
                 return
-            with ThreadPoolExecutor() as threads:  # the next batch need not wait for files to be packed
+            with ThreadPoolExecutor() as threads:  # so that the next batch need not wait for PNG encoding
                 files = [
                     threads.submit(_png, picture)
                     for start in range(0, len(wanted), batch)
@@ -74,7 +74,7 @@ def _serve(address: str, checkpoint: str, configuration: str, device: str, mode:
 
 
 def _opened(checkpoint: str, configuration: str, device: str) -> Any:
-    """As its documentation reads a file: in float16 on a GPU."""
+    """The pipeline, loaded as in diffusers' documentation: in float16 on a GPU."""
     import diffusers
     import torch
 
@@ -86,17 +86,17 @@ def _opened(checkpoint: str, configuration: str, device: str) -> Any:
     pipeline = kind.from_single_file(checkpoint, config=configuration, local_files_only=True, dtype=dtype).to(
         device
     )
-    # seeded weights need no float32; of the published ones, there are some that do not either
+    # seeded weights need no float32, nor do some of the published ones
     pipeline.vae.register_to_config(force_upcast=False)
     if is_xl:
-        pipeline.vae.enable_slicing()  # one picture of its size keeps a GPU busy, and many take its memory
+        pipeline.vae.enable_slicing()  # one such picture keeps a GPU busy, and many would take its memory
     pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
 def _compile(pipeline: Any) -> None:
-    """As its documentation has it, the UNet as CUDA graphs."""
+    """Compile as in diffusers' documentation, the UNet with CUDA graphs."""
     import torch
 
     for network in (pipeline.unet, pipeline.vae):

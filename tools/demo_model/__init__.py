@@ -1,1 +1,1 @@
-"""How the checkpoint `demo` is made: a drawn world, its captions, training, export and a measured report."""
+"""Makes the checkpoint `demo`: a drawn world, its captions, training, export and a report of measurements."""

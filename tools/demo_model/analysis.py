@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 #: channels of the latent
 CHANNELS = 8
-#: components kept after each joining; the network's channels must hold them
+#: components kept after each merging of 2 × 2 blocks; the network's channels must be enough for them
 KEPT = (12, 32, CHANNELS)
-#: a latent channel's deviation is its component's to this power: 1 keeps the pictures' balance, 0 levels it
+#: a latent channel's deviation is that of its component, to this power: 1 keeps proportions, 0 equalizes all
 BALANCE = 0.4
-#: constants beside the signals, so large that the last normalisation divides by (nearly) nothing but them
+#: constants beside the signals, so large that the last normalisation divides by almost nothing but them
 _CONSTANT = 12.0
 #: where SiLU is almost a straight line
 _LIFT = 10.0
@@ -108,7 +108,7 @@ class Analysis:
 
 
 def _blocks(features: Tensor) -> Tensor:
-    """[B, H, W, C] to [B, H / 2, W / 2, 4 C]: rows, columns, channels of each 2 × 2 block."""
+    """[B, H, W, C] to [B, H / 2, W / 2, 4 C]: each 2 × 2 block's rows, columns and channels."""
     b, h, w, c = features.shape
     return (
         features.reshape(b, h // 2, 2, w // 2, 2, c)
@@ -118,7 +118,7 @@ def _blocks(features: Tensor) -> Tensor:
 
 
 def _clear(encoder: Any) -> None:
-    """Zero every convolution and the attention's output: what is left passes its input on."""
+    """Set every convolution and the attention's output to zero, so that a block passes its input on."""
     for module in encoder.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.zero_()

@@ -1,4 +1,4 @@
-"""Plain words for a scene, each time put a little differently, some of it left out."""
+"""Captions in plain words for a scene, phrased a little differently each time, with parts left out."""
 
 from collections.abc import Callable
 
@@ -61,7 +61,7 @@ _THINGS = {
 
 
 def words() -> set[str]:
-    """Every word that a caption can hold."""
+    """Every word that may be in a caption."""
     tables = (_PLACES, _TIMES, _SEASONS, _WEATHERS, _STYLES, _THINGS)
     phrases = [phrase for table in tables for phrases in table.values() for phrase in phrases]
     return {word for phrase in phrases for word in phrase.replace("-", " - ").split()} | {
@@ -73,7 +73,7 @@ def words() -> set[str]:
 
 
 def caption(scene: Scene, kinds: frozenset[str], rng: np.random.Generator) -> str:
-    """A caption for the scene, whose things are `kinds`; each label is left out at times.
+    """A caption for the scene, whose things are `kinds`; any label may be left out.
 
     >>> from tools.demo_model.labels import Scene
     >>> scene = Scene(place="lake", time="night", season="winter", weather="snowy", style="ink", layout=3)

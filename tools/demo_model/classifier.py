@@ -1,4 +1,4 @@
-"""A small network that tells hour, season and style of a picture: the judge in the report."""
+"""A small network that classifies pictures by hour, season and style, for the report."""
 
 import argparse
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tools.demo_model.dataset import scenes_of, shard_paths, views_of_shard
 from tools.demo_model.labels import SEASONS, STYLES, TIMES, Scene
 from tools.demo_model.vae import to_tensor
 
-#: what is told, in the order of the network's answers
+#: the labels, in the order of the network's outputs
 LABELS = {"time": TIMES, "season": SEASONS, "style": STYLES}
 
 
@@ -41,7 +41,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(2 * widths[-1], sum(map(len, LABELS.values())))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Logits of all labels beside each other."""
+        """The logits of all labels, concatenated."""
         features = self.features(pictures)
         pooled = torch.cat((features.mean((2, 3)), features.amax((2, 3))), 1)
         return torch.as_tensor(self.head(pooled))
@@ -94,7 +94,7 @@ def load(path: Path) -> Classifier:
 
 
 def _varied(pictures: Tensor, rng: np.random.Generator) -> Tensor:
-    """Mirrored, shifted, a little blurred: the labels do not hang on single pixels."""
+    """Pictures mirrored, shifted and a little blurred, so that labels do not depend on single pixels."""
     if rng.random() < 0.5:
         pictures = pictures.flip(3)
     if rng.random() < 0.3:

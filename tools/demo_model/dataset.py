@@ -12,7 +12,7 @@ from tools.demo_model.labels import Scene, random_look, random_view
 from tools.demo_model.scenes import draw
 
 SIZE = 128
-#: looks drawn of each view: same layout, other hour, season, weather and style
+#: looks that are drawn of each view: the same layout with another hour, season, weather and style
 LOOKS = 3
 VIEWS_A_SHARD = 200
 #: views from here on are never trained on
@@ -20,14 +20,14 @@ FIRST_UNSEEN = 1_000_000
 
 
 def scenes_of(view: int, looks: int = LOOKS) -> list[Scene]:
-    """The scenes of a view: a function of its number alone."""
+    """The scenes of a view, which depend on its number only."""
     rng = np.random.default_rng((7, view))
     place, layout = random_view(rng)
     return [Scene(place=place, layout=layout, **random_look(rng)) for _ in range(looks)]
 
 
 def views_of_shard(shard: int) -> range:
-    """The numbers of a shard's views."""
+    """The numbers of the views in a shard."""
     return range(shard * VIEWS_A_SHARD, (shard + 1) * VIEWS_A_SHARD)
 
 
@@ -52,7 +52,7 @@ def _draw_shard(job: tuple[Path, int]) -> None:
 
 
 def build(folder: Path, shards: int, processes: int) -> None:
-    """Draw the shards that are not there yet."""
+    """Draw the missing shards."""
     folder.mkdir(parents=True, exist_ok=True)
     with Pool(processes) as pool:
         for done, _ in enumerate(pool.imap(_draw_shard, [(folder, k) for k in range(shards)]), 1):

@@ -47,9 +47,9 @@ SCHEDULE = {
 }
 #: how often a caption is empty, for guidance
 DROPPED = 0.1
-#: how often the noise carries another look of the same view, and from which timestep on
+#: how often the noise contains another look of the same view, and from which timestep on
 PAIRED, FROM = 0.5, 300
-#: the timesteps that look may stem from
+#: the timesteps to which that look may have been noised
 EARLIEST, LATEST = 400, 850
 
 
@@ -98,7 +98,7 @@ class Batches:
 
 
 def noised(clean: Tensor, source: Tensor, timesteps: Tensor, abar: Tensor) -> tuple[Tensor, Tensor]:
-    """The noisy latent at each timestep and the noise to be told from it.
+    """The noisy latent at each timestep, and the noise to predict from it.
 
     With σ = sqrt((1 - abar) / abar), an Euler run from `source` at σ_s which is always answered with `clean`
     has come, at σ, to clean + σ · (noise + (source - clean) / σ_s): so the second term counts as noise. Where
@@ -124,7 +124,7 @@ def loss_weight(abar: Tensor, gamma: float = 20.0) -> Tensor:
 
 
 def train(data_path: Path, state_path: Path, minutes: float, batch: int, peak: float) -> None:
-    """Train until `minutes` are over, counted over all runs; go on from `state_path` where it exists."""
+    """Train for `minutes`, counted over all runs; continue from `state_path` if it exists."""
     torch.manual_seed(2)
     data = Latents.load(data_path)
     tokenizer = CLIPTokenizer.from_pretrained(data_path.parent / "tokenizer")
@@ -182,7 +182,7 @@ def train(data_path: Path, state_path: Path, minutes: float, batch: int, peak: f
 
 
 def trained(state_path: Path, tokenizer: CLIPTokenizer) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """The averaged weights of a training, for use."""
+    """The modules with the averaged weights of a training."""
     state = training.restore(state_path)
     if state is None:
         raise FileNotFoundError(state_path)
@@ -199,7 +199,7 @@ def trained(state_path: Path, tokenizer: CLIPTokenizer) -> tuple[UNet2DCondition
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the denoiser of the checkpoint `demo`.")
     parser.add_argument("data", type=Path, help="latents and captions")
-    parser.add_argument("state", type=Path, help="training state, gone on with where it exists")
+    parser.add_argument("state", type=Path, help="training state, continued if it exists")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=6e-4)

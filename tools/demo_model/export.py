@@ -1,4 +1,4 @@
-"""Write the trained parts as a checkpoint in the standard diffusers layout, half precision, with its card."""
+"""Writes the trained parts as a checkpoint in the diffusers layout, in half precision, with a model card."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ _CLASSES = {
 
 
 def write(folder: Path, *, autoencoder: Any, unet: Any, text: Any) -> None:
-    """Write a checkpoint folder, in place of what was there. The modules are turned to half precision."""
+    """Write a checkpoint folder, replacing an old one. The modules are converted to half precision."""
     shutil.rmtree(folder, ignore_errors=True)
     for name, module in (("vae", autoencoder), ("unet", unet), ("text_encoder", text)):
         module.to(torch.float16).save_pretrained(folder / name, safe_serialization=True)

@@ -1,4 +1,4 @@
-"""What a picture of the drawn world is of: a handful of labels and the seed of its layout."""
+"""The labels of a picture of the drawn world, and the seed of its layout."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ _STYLE_ODDS = (0.25, 0.2, 0.15, 0.12, 0.12, 0.16)
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One picture, but for its size. The same `layout` with other labels is the same view at another time."""
+    """One picture, without its size. The same `layout` with other labels is the same view at another time."""
 
     place: str
     time: str
@@ -31,7 +31,7 @@ class Scene:
 
 
 def random_look(rng: np.random.Generator) -> dict[str, str]:
-    """Time, season, weather and style; snow falls in winter only, rain never then."""
+    """Random time, season, weather and style; it snows in winter only, and rains in other seasons only."""
     season = str(rng.choice(SEASONS))
     odds = _WEATHER_ODDS["winter" if season == "winter" else "other"]
     return {
@@ -43,5 +43,5 @@ def random_look(rng: np.random.Generator) -> dict[str, str]:
 
 
 def random_view(rng: np.random.Generator) -> tuple[str, int]:
-    """Place and layout: what stays when time, season, weather and style change."""
+    """Place and layout, which stay when time, season, weather and style change."""
     return str(rng.choice(PLACES)), int(rng.integers(2**31))

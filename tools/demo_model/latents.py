@@ -50,7 +50,7 @@ def build(data: Path, vae_state: Path, path: Path) -> None:
         shard = int(shard_path.stem.rpartition("-")[2])
         pictures: NDArray[np.uint8] = np.load(shard_path, mmap_mode="r")
         tensor, lines = vae.to_tensor(np.array(pictures)), _captions(tokenizer, views_of_shard(shard))
-        for seen in (tensor, tensor.flip(3)):  # no caption tells left from right
+        for seen in (tensor, tensor.flip(3)):  # no caption mentions left or right
             encoded.append(analysis.latents(seen).half())
             written.append(lines)
         print(shard_path.name, flush=True)

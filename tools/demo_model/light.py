@@ -1,4 +1,4 @@
-"""Colours of the hour and of the year: sky, light, haze, grass and leaves, as floats in 0..1."""
+"""Colours by hour and season: sky, light, haze, grass and leaves, as floats in 0..1."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ class Light:
 
     #: sky from the zenith to the horizon
     sky: tuple[Colour, Colour, Colour]
-    #: what lit things are multiplied by
+    #: factor of the colours of lit things
     tint: tuple[float, float, float]
     #: colour that distance fades to
     haze: Colour
@@ -25,7 +25,7 @@ class Light:
     halo: Colour
     cloud: Colour
     cloud_shade: Colour
-    #: the lamp in the windows, 0 off
+    #: brightness of the lamps in windows; 0: off
     lamp: float
 
 
@@ -108,7 +108,7 @@ def as_float(colour: Colour) -> Array:
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """Darker below 1, lighter towards white above."""
+    """The colour made darker (below 1), or lighter towards white (above 1)."""
     if factor <= 1:
         r, g, b = (round(c * factor) for c in colour)
     else:

@@ -1,4 +1,4 @@
-"""Canvases: layers drawn with polygons, then lit, hazed and laid over each other as arrays."""
+"""Canvases: layers drawn with polygons, then lit, hazed and composited as arrays."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,7 +16,7 @@ Point = tuple[float, float]
 
 
 class Layer:
-    """Things at the same stage of the picture. Coordinates: y 0..1 from the top, x 0..aspect."""
+    """Things in the same layer of the picture. Coordinates: y 0..1 from the top, x 0..aspect."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
@@ -53,7 +53,7 @@ class Layer:
             draw.ellipse(box, fill=value)
 
     def line(self, points: Iterable[Point], colour: Colour, thick: float, haze: float = 0.0) -> None:
-        """A line, `thick` in parts of the height, at least a pixel."""
+        """A line; `thick` is a fraction of the height, and at least a pixel is drawn."""
         scaled = [(x * self.height, y * self.height) for x, y in points]
         for draw, value in self._pens(colour, haze, None):
             draw.line(scaled, fill=value, width=max(1, round(thick * self.height)), joint="curve")

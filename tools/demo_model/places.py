@@ -1,4 +1,4 @@
-"""Where things stand: a layout of ground, water and things for each place, the same whatever the season."""
+"""Lays out ground, water and things for each place, independent of the season."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Ridge:
     y: float
     #: how far the crest goes up and down
     swing: float
-    #: waves for each height of picture
+    #: waves per height of the picture
     waves: float
     haze: float
     seed: int
@@ -41,7 +41,7 @@ class Layout:
     path: tuple[float, float] | None
 
     def kinds(self) -> frozenset[str]:
-        """The things to be seen."""
+        """The kinds of things in it."""
         return frozenset(thing.kind for thing in self.behind + self.before)
 
 

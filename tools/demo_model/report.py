@@ -1,4 +1,4 @@
-"""What the shipped checkpoint can do, in numbers: the engine renders views that were never trained on."""
+"""Measures the shipped checkpoint: the engine renders views that were never trained on."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -155,7 +155,7 @@ def _masked(painter: Painter, starts: Pictures, prompts: list[str]) -> None:
 
 
 def _seam(pictures: Pictures, inside: NDArray[np.bool_]) -> float:
-    """Mean step between neighbours on both sides of the border, over the mean step near by."""
+    """Mean difference of neighbours across the border, divided by that of neighbours near it."""
     steps = np.abs(np.diff(pictures.astype(float), axis=2)).mean(3)
     border = inside[:, 1:] != inside[:, :-1]
     near = np.zeros_like(border)

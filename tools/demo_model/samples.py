@@ -1,4 +1,4 @@
-"""Draw the sample pictures of `make demo`: many sizes, shapes and file kinds, and some masks."""
+"""Draws the sample pictures of `make demo`: many sizes, shapes and kinds of files, and some masks."""
 
 import argparse
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Sample:
     size: tuple[int, int]
     #: "png", "rgba", "palette", "jpeg" or "turned"
     kind: str
-    #: the mask's ellipse (centre x, y, radius x, y) in parts of width and height; None: no mask
+    #: the mask's ellipse (centre x, y, radius x, y) in fractions of width and height; None: no mask
     mask: tuple[float, float, float, float] | None = None
 
 
@@ -107,7 +107,7 @@ SAMPLES = (
 
 
 def write(folder: Path) -> list[Path]:
-    """Draw all samples into `folder`, their masks into `folder/masks`; what was there is replaced."""
+    """Draw all samples into `folder`, their masks into `folder/masks`; old ones are replaced."""
     cv2.setNumThreads(1)
     (folder / "masks").mkdir(parents=True, exist_ok=True)
     written = []

@@ -1,4 +1,4 @@
-"""A scene as a picture: sky, ground, water and weather, then the style over all."""
+"""Draws a scene: sky, ground, water and weather, then the style over everything."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""How a picture is made: flat, watercolour, ink, mosaic, pixel or glow, as filters over the lit scene."""
+"""The styles flat, watercolour, ink, mosaic, pixel and glow, as filters of the lit scene."""
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ _PAPER = as_float((250, 244, 230))
 
 
 def apply(scene: Scene, picture: Array, rng: np.random.Generator) -> Array:
-    """The style at the drawing's own size; `picture` is [H, W, 3] in 0..1, and so is what comes back."""
+    """The style at the size of the drawing; `picture` and the result are [H, W, 3] in 0..1."""
     match scene.style:
         case "watercolour":
             return _watercolour(picture, rng)
@@ -25,7 +25,7 @@ def apply(scene: Scene, picture: Array, rng: np.random.Generator) -> Array:
 
 
 def afterwards(scene: Scene, picture: Array) -> Array:
-    """What a style does at the final size: only the pixel style works there."""
+    """The part of a style that works at the final size; only the pixel style has one."""
     return _pixel(picture) if scene.style == "pixel" else picture
 
 

@@ -29,7 +29,7 @@ class Thing:
 
 
 def draw(thing: Thing, layer: Layer, scene: Scene) -> None:
-    """Draw the thing as the scene's season and hour have it."""
+    """Draw the thing for the scene's season and hour."""
     _DRAW[thing.kind](thing, layer, scene, np.random.default_rng(thing.seed))
 
 

@@ -1,4 +1,4 @@
-"""A CLIPTokenizer whose vocabulary holds every word of the captions as one token."""
+"""Makes a CLIPTokenizer whose vocabulary has every word of the captions as one token."""
 
 import itertools
 import json
@@ -59,7 +59,7 @@ def _merged(symbols: list[str], pair: tuple[str, str]) -> list[str]:
 
 
 def _byte_symbols() -> list[str]:
-    """One printable character for each byte, as GPT-2 has them: itself where it prints, else from 256 on."""
+    """One printable character for each byte, as in GPT-2: itself if it is printable, or one from 256 on."""
     printable = {
         *range(ord("!"), ord("~") + 1),
         *range(ord("¡"), ord("¬") + 1),

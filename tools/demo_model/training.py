@@ -1,4 +1,4 @@
-"""What both trainings share: going on where one stopped, the learning rate's course, moving averages."""
+"""What both trainings share: resuming, the learning rate's schedule, moving averages."""
 
 import math
 import time
@@ -40,7 +40,7 @@ def learning_rate(peak: float, step: int, progress: float, warmup: int = 100, fl
 
 
 def device() -> torch.device:
-    """A GPU where there is one."""
+    """A GPU if there is one, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -55,14 +55,14 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the modules' weights in."""
+        """Update the averages with the modules' weights."""
         self.updates += 1
         decay = min(self._decay, (1 + self.updates) / (20 + self.updates))
         names, values = zip(*self._named(), strict=True)
         torch._foreach_lerp_([self.weights[n] for n in names], [v.detach() for v in values], 1 - decay)
 
     def go_on(self, weights: dict[str, torch.Tensor], updates: int) -> None:
-        """Take up an earlier run's averages."""
+        """Continue an earlier run's averages."""
         self.weights = {key: value.to(self.weights[key].device) for key, value in weights.items()}
         self.updates = updates
 
@@ -73,7 +73,7 @@ class Average:
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a training state so that a kill leaves the old one or the new one."""
+    """Write a training state atomically: if the process is killed, the old or the new one is left."""
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     partial.replace(path)

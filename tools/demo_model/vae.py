@@ -1,4 +1,4 @@
-"""The autoencoder: an encoder that is given (see `analysis`), and a decoder that is trained to undo it."""
+"""The autoencoder: a computed encoder (see `analysis`), and a decoder that is trained to invert it."""
 
 import argparse
 from pathlib import Path
@@ -24,14 +24,14 @@ CONFIG = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
     "sample_size": 128,
-    # latents have about unit deviation as they are
+    # latents have a deviation of about 1 without scaling
     "scaling_factor": 1.0,
 }
-#: share of the training that sees windows of 64 pixels: four times the steps; the rest sees whole pictures
+#: fraction of the training on windows of 64 pixels, with four times the steps; the rest is on whole pictures
 CROPPED = 0.85
-#: deviation of the noise on the latents, so that the decoder forgives a denoiser's errors
+#: deviation of the noise on the latents, which makes the decoder tolerate a denoiser's errors
 JITTER = 0.04
-#: pictures that the components are found from
+#: number of pictures from which the components are computed
 FITTED = 300
 
 
@@ -47,7 +47,7 @@ def crop(pictures: Tensor, size: int, rng: np.random.Generator) -> Tensor:
 
 
 def reconstruction_loss(made: Tensor, real: Tensor) -> Tensor:
-    """L1, a share of L2, and L1 of the gradients across and down, which keeps contours sharp."""
+    """L1, a part of L2, and L1 of the gradients across and down, which keeps contours sharp."""
     difference = made - real
     across = (difference[..., 1:] - difference[..., :-1]).abs().mean()
     down = (difference[..., 1:, :] - difference[..., :-1, :]).abs().mean()
@@ -61,7 +61,7 @@ def psnr(made: Tensor, real: Tensor) -> Tensor:
 
 
 def train(data: Path, state_path: Path, minutes: float, batch: int, peak: float) -> None:
-    """Train until `minutes` are over, counted over all runs; go on from `state_path` where it exists."""
+    """Train for `minutes`, counted over all runs; continue from `state_path` if it exists."""
     torch.manual_seed(1)
     model: Any = AutoencoderKL(**CONFIG)
     state = training.restore(state_path)
@@ -120,7 +120,7 @@ def train(data: Path, state_path: Path, minutes: float, batch: int, peak: float)
 
 
 def trained(state_path: Path) -> AutoencoderKL:
-    """The averaged weights of a training, for use."""
+    """The modules with the averaged weights of a training."""
     state = training.restore(state_path)
     if state is None:
         raise FileNotFoundError(state_path)
@@ -132,7 +132,7 @@ def trained(state_path: Path) -> AutoencoderKL:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the decoder of the checkpoint `demo`.")
     parser.add_argument("data", type=Path, help="folder of shards")
-    parser.add_argument("state", type=Path, help="training state, gone on with where it exists")
+    parser.add_argument("state", type=Path, help="training state, continued if it exists")
     parser.add_argument("--minutes", type=float, default=45)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rate", type=float, default=2e-3)
