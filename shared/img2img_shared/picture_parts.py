@@ -32,6 +32,18 @@ def too_many_parts(data: bytes) -> str | None:
     return None
 
 
+def tiff_directory(data: bytes) -> tuple[int, list[bytes]]:
+    """Where the directory of a TIFF's first page begins, and its tags; none where there is no directory."""
+    order, offset, count, length = TIFF[data[:4]]
+    try:
+        (start,) = struct.unpack_from(order + offset, data, struct.calcsize(offset))
+        (n,) = struct.unpack_from(order + count, data, start)
+    except struct.error:
+        return 0, []
+    first = start + struct.calcsize(count)
+    return start, [data[at : at + length] for at in range(first, min(first + n * length, len(data)), length)]
+
+
 def _has_many_scans(data: bytes) -> bool:
     """As decoders go through a JPEG: what follows its end (a film, often) is not looked at."""
     at, scans, left = 2, 0, _PARTS
@@ -71,15 +83,7 @@ def _has_many_blocks(data: bytes) -> bool:
 
 def _strips(data: bytes) -> int:
     """How many strips or tiles the first page of a TIFF says it has."""
-    order, offset, count, length = TIFF[data[:4]]
-    try:
-        (start,) = struct.unpack_from(order + offset, data, struct.calcsize(offset))
-        (n,) = struct.unpack_from(order + count, data, start)
-    except struct.error:
-        return 0
-    first, most = start + struct.calcsize(count), 0
-    for at in range(first, min(first + n * length, len(data) - length + 1), length):
-        tag, _, values = struct.unpack_from(f"{order}HH{offset}", data, at)
-        if tag in (_STRIP_OFFSETS, _TILE_OFFSETS):
-            most = max(most, values)
-    return most
+    order, offset, _, length = TIFF[data[:4]]
+    _, tags = tiff_directory(data)
+    whole = (struct.unpack_from(f"{order}HH{offset}", tag) for tag in tags if len(tag) == length)
+    return max((n for tag, _, n in whole if tag in (_STRIP_OFFSETS, _TILE_OFFSETS)), default=0)

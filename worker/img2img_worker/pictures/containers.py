@@ -3,7 +3,7 @@
 import re
 import struct
 
-from img2img_shared.picture_parts import TIFF
+from img2img_shared.picture_parts import TIFF, tiff_directory
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 #: the PNG chunks that its pixels need
@@ -127,14 +127,10 @@ def _bare_gif(data: bytes) -> bytes:
 
 def _bare_tiff(data: bytes) -> bytes:
     """A TIFF with only the first page's directory, and only the tags it needs."""
-    order, offset, count, length = TIFF[data[:4]]
-    try:
-        (start,) = struct.unpack_from(order + offset, data, struct.calcsize(offset))
-        (n,) = struct.unpack_from(order + count, data, start)
-    except struct.error:
+    order, offset, count, _ = TIFF[data[:4]]
+    start, tags = tiff_directory(data)
+    if not tags:
         return data
-    first = start + struct.calcsize(count)
-    tags = [data[at : at + length] for at in range(first, min(first + n * length, len(data)), length)]
     kept = [tag for tag in tags if int.from_bytes(tag[:2], "little" if order == "<" else "big") in _TIFF_TAGS]
     directory = struct.pack(order + count, len(kept)) + b"".join(kept) + bytes(struct.calcsize(offset))
     return data[:start] + directory + data[start + len(directory) :]
