@@ -10,7 +10,7 @@ from img2img_producer.backends.backend import Backend
 from img2img_producer.outputs import save
 from img2img_shared.errors import StoreError
 from img2img_shared.farm.patience import patiently
-from img2img_shared.job import ImageState, Job, result_key
+from img2img_shared.job import ImageState, Job, JobState, result_key
 from img2img_shared.ledger import IMAGES
 from img2img_shared.records import ImageStatus
 
@@ -102,10 +102,10 @@ class Results:
                     if event.index is not None:
                         yield from self._tell(event.index, ImageState(event.state), event.reason)
                 tick()
-                if events:
-                    time.sleep(GATHER)
-                elif self._counts() != (status.done, status.failed):
+                if not events and self._counts() != (status.done, status.failed):
                     yield from self.now()
+                if events and events[-1].job_state is not JobState.DONE:
+                    time.sleep(GATHER)
 
     def _counts(self) -> tuple[int, int]:
         return self._told.count(_DONE), self._told.count(_FAILED)

@@ -3,6 +3,7 @@
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -287,6 +288,25 @@ def test_results_come_while_the_job_runs_each_once(folder_farm: Farm, folder_wor
     rest.start()
     assert sorted(result.index for result in results) == list(range(2, 40))
     rest.join()
+
+
+def test_after_the_last_result_nothing_is_waited_for(
+    folder_farm: Farm, folder_worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("img2img_producer.results.GATHER", 1e6)
+    job = folder_farm.submit([b"1", b"2"], model="m")
+    first, second = folder_worker.claim(), folder_worker.claim()
+    assert first is not None
+    assert second is not None
+    folder_worker.finish(first)
+    waits = threading.Event()
+    results = folder_farm.results(job, progress=lambda _: waits.set())
+    next(results)
+    with ThreadPoolExecutor(1) as pool:
+        rest = pool.submit(list, results)
+        assert waits.wait(60)
+        folder_worker.finish(second)
+        assert len(rest.result()) == 1
 
 
 def test_results_that_the_stream_has_dropped_are_not_missed(
