@@ -127,8 +127,8 @@ def measure(farm: Farm, ledger: Ledger, images: int, logs: list[Path]) -> None:
     loads = [re.findall(r"serves (\w+) .* loaded in ([\d.]+) s", log.read_text()) for log in logs]
     for number, each in enumerate(loads):
         console.print(f"worker {number} loaded {', '.join(f'{model} ({taken} s)' for model, taken in each)}")
-    told = ", ".join(f"{what} {count / sum(seen.values()):.0%}" for what, count in seen.items())
-    console.print(f"{seconds:.0f} s in all; workers were {told}")
+    shares = ", ".join(f"{what} {count / sum(seen.values()):.0%}" for what, count in seen.items())
+    console.print(f"{seconds:.0f} s in all; workers were {shares}")
 
 
 if __name__ == "__main__":

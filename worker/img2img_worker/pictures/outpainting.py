@@ -50,7 +50,7 @@ class GrowingPicture:
         self._columns = places(width, params.width, pixels)
         count = len(self._rows) * len(self._columns)
         if count > MOST_TILES:
-            reason = f"they make {count:,} tiles; give larger ones, for a picture has at most {MOST_TILES:,}"
+            reason = f"they make {count:,} tiles; give larger ones: a picture may have at most {MOST_TILES:,}"
             raise Refused("width, height", self._size, reason)
         self._whole = Image.new("RGB", (width, height))
         self._whole.paste(picture, (left, up))

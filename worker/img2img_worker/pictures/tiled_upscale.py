@@ -75,20 +75,20 @@ def mosaic_of(size: tuple[int, int], params: Params) -> Mosaic:
     )
     if len(mosaic) > MOST_TILES:
         reason = (
-            f"they make {len(mosaic):,} tiles; give larger ones, for a picture has at most {MOST_TILES:,}"
+            f"they make {len(mosaic):,} tiles; give larger ones: a picture may have at most {MOST_TILES:,}"
         )
         raise Refused("width, height", mosaic.tile, reason)
     return mosaic
 
 
 def enlarged(picture: Image.Image, params: Params, run: RunNetwork) -> tuple[Mosaic, Image.Image]:
-    """How a decoded picture is cut in its new size, and that picture (RGB).
+    """The enlarged picture (RGB), after the mosaic into which it is cut.
 
     Args:
         run: runs an upscaler's network.
 
     Raises:
-        Refused: it would be too large, or too many tiles.
+        Refused: it would be too large, or have too many tiles.
     """
     mosaic = mosaic_of(enlarged_size(picture.size, params), params)
     picture = flatten(picture, params.background)
@@ -98,7 +98,7 @@ def enlarged(picture: Image.Image, params: Params, run: RunNetwork) -> tuple[Mos
 
 
 def tile_seeds(count: int, params: Params, seed: int, subseed: int) -> list[tuple[int, int]]:
-    """(seed, subseed) of each tile, if these are the picture's: a lot of tiles begins at the next seed."""
+    """(seed, subseed) of each tile, from the picture's: each batch of tiles begins at the next seed."""
     lot, strength = params.sd_upscale_batch, params.subseed_strength
     return [
         seeds_of(shift_seed(seed, number // lot), subseed, strength, number % lot) for number in range(count)

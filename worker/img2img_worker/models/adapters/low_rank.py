@@ -118,7 +118,9 @@ class Adapter:
             ValueError: it is not for such a layer.
         """
         if rows is not None and "dora_scale" in self.tensors:
-            raise ValueError("DoRA of several layers as one is not read: its norms are those of all")
+            raise ValueError(
+                "DoRA of several layers as one is not supported: its norms are those of all layers"
+            )
         # copies: memory-mapped tensors are unaligned, which changes last bits, and change with their file
         tensors = {name: tensor.to(weight.device, copy=True) for name, tensor in self.tensors.items()}
         shape = torch.empty(weight.shape, dtype=weight.dtype, device="meta")
@@ -142,7 +144,7 @@ class Adapter:
             raise ValueError(f"a weight of {list(weight.shape)} has no use for {own}") from None
         if change is not None and (bias is None or bias.shape != change.shape):
             has = "none" if bias is None else f"one of {list(bias.shape)}"
-            raise ValueError(f"a bias of {list(change.shape)} is to change, there is {has}")
+            raise ValueError(f"it changes a bias of {list(change.shape)}, and the layer has {has}")
 
 
 def _in_shape_of(weight: Tensor, found: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ class NetworkBuilder:
             return None
 
         def make(config: dict[str, Any]) -> nn.Module:
-            from transformers import T5Config, T5EncoderModel  # a second, which only T5's checkpoints wait
+            from transformers import T5Config, T5EncoderModel  # imported here: only T5 needs that second
 
             model: nn.Module = T5EncoderModel(T5Config.from_dict(config))
             return model
@@ -132,9 +132,10 @@ class NetworkBuilder:
             raise Refused("vae", file.path.name, error.reason) from None
         vae = replace(like, network=network)
         if (vae.channels, vae.factor) != (like.channels, like.factor):
-            reason = f"its latents have {vae.channels} channels, a cell to {vae.factor} pixels"
-            wanted = f"{like.channels} and {like.factor} are needed"
-            raise Refused("vae", file.path.name, f"{reason}; {wanted}")
+            has, wanted = (
+                f"{each.channels} channels and cells of {each.factor} pixels" for each in (vae, like)
+            )
+            raise Refused("vae", file.path.name, f"its latents have {has}; use a VAE with {wanted}")
         return vae
 
     def _tiny_vae(self, like: Vae, file: VaeFile) -> TinyVae:

@@ -227,8 +227,8 @@ class FluxControlNet(FlowControlNet):
         added: Mapping[str, Tensor] | None,
         seen: Sequence[Tensor],
     ) -> Sequence[Tensor]:
-        told = added or {}
-        guidance = told["guidance"] if self.network.config.guidance_embeds else None
+        given = added or {}
+        guidance = given["guidance"] if self.network.config.guidance_embeds else None
         numbers = (t,) if guidance is None else (t, 1000 * guidance)
         with exact_numbers(self.network.time_text_embed, numbers):
             double, single = self.network(
@@ -237,7 +237,7 @@ class FluxControlNet(FlowControlNet):
                 controlnet_mode=seen[1] if self.kinds else None,
                 timestep=t / 1000,
                 guidance=guidance,
-                pooled_projections=told["pooled"],
+                pooled_projections=given["pooled"],
                 encoder_hidden_states=context,
                 txt_ids=torch.zeros(context.shape[-2], 3, device=x.device),
                 img_ids=positions(x.shape[-2] // PATCH, x.shape[-1] // PATCH, x.device),

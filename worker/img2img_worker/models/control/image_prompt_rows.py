@@ -1,6 +1,6 @@
 """IP-Adapters in a model call: decoupled cross-attention (Ye et al. 2023).
 
-The queries of each cross-attention layer attend to the text, and apart from that to keys and values made of a
+The queries of each cross-attention layer attend to the text and, separately, to keys and values made from a
 picture; the two results are added.
 """
 

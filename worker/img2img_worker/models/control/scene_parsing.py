@@ -38,7 +38,7 @@ def parse_scene(networks: Sequence[Any], picture: Pixels, _numbers: tuple[float,
     ((processor, network),) = networks
     known = network.config.num_labels
     if known != len(PALETTE):
-        reason = f"its network knows {known} classes; use one for the {len(PALETTE)} of ADE20K"
+        reason = f"its network has {known} classes; use one for the {len(PALETTE)} of ADE20K"
         raise Refused("control.module", "segmentation", reason)
     given = processor(images=picture, return_tensors="pt").to(network.device)
     sizes = [picture.shape[:2]]

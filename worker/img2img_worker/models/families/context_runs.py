@@ -12,7 +12,7 @@ class Run(NamedTuple):
     """Neighbouring rows of a call whose contexts are equally long."""
 
     rows: slice
-    #: their contexts [r, n_tokens, d]; or [R, n_tokens, d] for all rows, of which the others' are zeros
+    #: their contexts [r, n_tokens, d]; or [R, n_tokens, d] for all rows, with zeros for the others
     context: Tensor
 
 
@@ -36,5 +36,5 @@ def runs_of(contexts: Sequence[Tensor], *, whole: bool = False) -> tuple[Run, ..
 
 
 def as_context(runs: tuple[Run, ...]) -> Tensor | tuple[Run, ...]:
-    """The runs as a UNet takes them that was changed by `attend_by_length`."""
+    """The runs as the context of a UNet that `attend_by_length` has changed."""
     return runs[0].context if len(runs) == 1 else runs

@@ -93,7 +93,7 @@ class Family(Protocol):
 
     @property
     def inpaints(self) -> bool:
-        """Whether it is an inpainting checkpoint: it sees the mask and the masked picture (9 channels)."""
+        """Whether it is an inpainting checkpoint: its 9 channels include the mask and the masked picture."""
 
     @property
     def distilled(self) -> bool:
@@ -160,7 +160,7 @@ class Family(Protocol):
         rows: int | None = None,
         vae: VaeFile | None = None,
     ) -> Steps[Tensor | None]:
-        """What an inpainting or edit checkpoint sees of the init image beside the latent, in steps.
+        """The further input channels of an inpainting or edit checkpoint, from the init image, in steps.
 
         Args:
             pixels: uint8 [B, H, W, 3].
@@ -170,7 +170,7 @@ class Family(Protocol):
             vae: of `vaes`, encodes the picture; as in A1111, never TAESD.
 
         Returns:
-            [B, c, h, w]; None: this checkpoint sees the latent only.
+            [B, c, h, w]; None: this checkpoint takes the latent only.
         """
 
     def condition(

@@ -43,7 +43,7 @@ class Shift:
     high: float
     few: int = 256
     many: int = 4096
-    #: whether `low` and `high` are logarithms of the shift, which then are what is linear
+    #: whether `low` and `high` are logarithms of the shift, and the logarithm is what is linear
     exponential: bool = False
 
     @classmethod
@@ -78,7 +78,7 @@ class Shift:
         return found
 
     def at(self, patches: int) -> float:
-        """The shift of a picture of so many patches."""
+        """The shift of a picture with that many patches."""
         value = self.low + (self.high - self.low) * (patches - self.few) / (self.many - self.few)
         return exp(value) if self.exponential else value
 

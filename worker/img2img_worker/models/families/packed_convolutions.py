@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from img2img_worker.models.families.edge_padding import pad_input
 from img2img_worker.models.float8 import in_float8
 
-#: weights of the smallest layer for which it pays: 3 × 3, from 256 to 256 channels. A 1 × 1 layer is a matrix
+#: weights of the smallest layer for which it pays: 3 × 3, from 256 to 256 channels
 LEAST = 256 * 256 * 9
 
 

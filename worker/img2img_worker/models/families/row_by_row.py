@@ -1,9 +1,9 @@
 """Makes the layers of a network on a CPU compute a row's bits independently of the number of rows.
 
-The order in which a matrix product adds up is chosen by its shape: with few vectors, one row alone is added
-up differently from many. An elementwise function computes the last values of each thread's share one by one,
-and rounds them differently; which values these are depends on the number of rows, if there are several
-threads. And torch convolves one small row with another library than several rows.
+A matrix product sums in an order that depends on its shape: with few vectors, a single row is summed in
+another order than many. An elementwise function computes the last values of each thread's part one by one,
+and rounds them differently; with several threads, the number of rows decides which values these are. And
+torch convolves a single small row with another library than several rows.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from img2img_worker.models.families.packed_convolutions import can_pack
 
-#: with so many vectors to a row, products were seen not to depend on the number of rows
+#: vectors per row from which on matrix products were found not to depend on the number of rows
 MANY_VECTORS = 4
 #: values up to which torch considers a single row small (ATen's Convolution.cpp)
 SMALL_ROW = 20480

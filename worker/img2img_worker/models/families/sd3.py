@@ -1,4 +1,4 @@
-"""Stable Diffusion 3 and 3.5: a transformer that sees two CLIPs' embeddings and, behind them, T5's."""
+"""Stable Diffusion 3 and 3.5: a transformer whose context is two CLIPs' embeddings followed by T5's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

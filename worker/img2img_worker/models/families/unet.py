@@ -80,16 +80,16 @@ class SelfAttention:
 
 
 class CrossAttention:
-    """An attention processor for contexts of different lengths, and for what else rows attend to.
+    """An attention processor for contexts of different lengths, and for further attention of the rows.
 
-    On a CPU, keys and values of a context are computed once, and kept for as long as the context is: a call's
-    rows have the same one at every step, and what changes the layer meanwhile comes with contexts of its own.
+    On a CPU, a context's keys and values are computed once, and cached as long as the context exists: a
+    call's rows have the same one at every step, and whatever changes the layer comes with other contexts.
     """
 
     def __init__(self) -> None:
         #: context -> its keys and values
         self._projected: MutableMapping[Tensor, tuple[Tensor, Tensor]] = WeakIdKeyDictionary()
-        #: each adds to the output [R, n, heads · d] what the queries [R, heads, n, d] find elsewhere
+        #: each adds the attention of the queries [R, heads, n, d] to something else to [R, n, heads · d]
         self.more: tuple[Callable[[Tensor, Tensor], None], ...] = ()
 
     def __call__(
@@ -124,7 +124,7 @@ class CrossAttention:
         return self._attend(attention, query[run.rows], run.context)
 
     def _attend(self, attention: Any, query: Tensor, context: Tensor) -> Tensor:
-        # a graph's context is a place in memory, where each call puts another one
+        # not on a GPU: a CUDA graph reads every context from the same memory
         keeps = not context.is_cuda and not torch.compiler.is_compiling()
         projected = self._projected.get(context) if keeps else None
         if projected is None:

@@ -16,7 +16,7 @@ from img2img_worker.models.steps import Steps, read_flag, run_now
 
 T = TypeVar("T")
 
-#: after a layer whose output has so many values (that of about 256 × 256 pixels), others may have a turn
+#: values in a layer's output (of about 256 × 256 pixels) from which on other work may run after the layer
 LARGE = 2**23
 
 

@@ -42,7 +42,7 @@ def _end(half: Any) -> list[Layer]:
 
 
 def _mean(moments: Tensor) -> Tensor:
-    """Of mean and logarithm of the variance."""
+    """The mean, from mean and logarithm of the variance."""
     return moments.chunk(2, dim=1)[0]
 
 

@@ -47,7 +47,7 @@ class Preprocessed(NamedTuple):
 
 def no_annotator(module: str, _picture: Pixels, _numbers: tuple[float, float]) -> Pixels:
     """An `Annotate` without networks: it refuses."""
-    raise Refused("control.module", module, "its network is not here; use a module without one")
+    raise Refused("control.module", module, "its network is not available here; use a module without one")
 
 
 def preprocess(
@@ -260,7 +260,7 @@ def _reason(module: Module) -> str:
     if not module.needs_network:
         return "modules without a control network are not supported here; choose another"
     if module.recognises_faces:
-        reason = "it recognises faces, which takes insightface, and that is not here"
+        reason = "it recognises faces, which needs insightface, and that is not supported here"
         return f"{reason}; use ip-adapter-auto with an IP-Adapter that works with CLIP"
     here = ", ".join(MODULES[name].title for name in _PREPROCESSORS)
     return f"it needs weights of its own, which are not supported here; use one of {here}"
