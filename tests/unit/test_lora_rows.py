@@ -1,5 +1,7 @@
 """Rows of one model call have LoRAs of their own: the answer is to rounding what merged weights give each."""
 
+import ctypes
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,13 +9,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import Lora
+from img2img_worker.models.adapters import products
 from img2img_worker.models.adapters.lora_keys import denoiser_layers
 from img2img_worker.models.adapters.patched import MERGED_AFTER
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Condition, Conditions
+from img2img_worker.models.families.edge_padding import pad_input
 from tests import checkpoints
 from tests.checkpoints import embedded
 from tests.unit.loras import TEXT, write_kinds, write_kohya
@@ -103,6 +108,76 @@ def test_each_row_of_a_call_is_answered_as_by_its_own_merged_weights(
         assert (ours - wanted).abs().max() < 1e-4 * size
         if wanted is not merged[0]:
             assert (wanted - merged[0]).abs().max() > 1e-2 * size
+
+
+class Kernels:
+    """As `triton_kernels` for a CPU, in float32: it finds each row's matrices by their addresses."""
+
+    calls = 0
+
+    def add_products(
+        self,
+        answer: Tensor,
+        x: Tensor,
+        places: Tensor,
+        scales: Tensor,
+        *,
+        ranks: int,
+        is_aligned: bool,
+        convolution: nn.Conv2d | None,
+    ) -> None:
+        self.calls += 1
+        assert not is_aligned or not (places % 16).any()
+        for row in range(len(x)):
+            own = row if len(places) > 1 else 0
+            for (down, up, rank), scale in zip(places[own].tolist(), scales[own].tolist(), strict=True):
+                if rank == 0:
+                    continue
+                inner = x.shape[-1:] if convolution is None else convolution.weight.shape[1:]
+                outer = answer.shape[-1] if convolution is None else len(convolution.weight)
+                first, second = at(down, (rank, *inner)), at(up, (outer, rank))
+                if convolution is None:
+                    answer[row] += scale * (x[row] @ first.T @ second.T)
+                else:
+                    seen, padding = pad_input(convolution, x[row : row + 1])
+                    more = (convolution.stride, padding, convolution.dilation)
+                    found = F.conv2d(seen, first, None, *more)
+                    answer[row] += scale * F.conv2d(found, second[:, :, None, None])[0]
+
+
+def at(address: int, shape: Sequence[int]) -> Tensor:
+    """The matrix that lies there."""
+    numbers = (ctypes.c_float * math.prod(shape)).from_address(address)
+    return torch.frombuffer(numbers, dtype=torch.float32).view(*shape)
+
+
+@pytest.mark.parametrize(
+    "prompts", [["the cat"], ["the cat", "the dog BREAK sits", "a"]], ids=["", "lengths"]
+)
+def test_rows_find_their_loras_in_a_table_where_a_kernel_adds_them(
+    prompts: list[str],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernels = Kernels()
+    family = opened("sd1", tmp_path_factory)
+    written(family, tmp_path)
+    family = opened("sd1", tmp_path_factory, tmp_path)
+    x = latents(family, len(LORAS))
+    texts = [prompts[number % len(prompts)] for number in range(len(LORAS))]
+    orders = [LORAS, LORAS[::-1], (*LORAS[3:], *LORAS[:3]), ((INK,),) * len(LORAS), ((),) * len(LORAS)]
+
+    def rows(loras: Sequence[Sequence[Lora]]) -> list[Condition]:
+        each = zip(loras, texts, strict=True)
+        return [condition(family, own, text, by_row=True) for own, text in each]
+
+    wanted = [answers(family, rows(order), x) for order in orders]
+    monkeypatch.setattr(products, "_kernels_for", lambda _: kernels)
+    found = [answers(family, rows(order), x) for order in orders]
+    assert kernels.calls > 0
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
 
 
 def test_what_all_rows_have_is_merged_once_it_has_been_so_for_some_calls_and_comes_off_without_a_trace(

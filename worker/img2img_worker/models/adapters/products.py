@@ -83,7 +83,7 @@ class RowPatches:
         """Where a kernel finds the products; None: there is no GPU here, or it has no kernels."""
         patches = self.patches if self.common is None else (self.common,)
         matrix = next((matrix for patch in patches for matrix in patch.entry.matrices), None)
-        if matrix is None or not matrix.is_cuda or kernels_on(matrix.device) is None:
+        if matrix is None or _kernels_for(matrix) is None:
             return None
         return RowTable.of([patch.entry for patch in patches], matrix.device)
 
@@ -149,7 +149,7 @@ class RowProducts:
             hook.remove()
         hooks: Mapping[str, Callable[..., None]] = {}
         if table is not None:
-            kernels = kernels_on(table.places.device)
+            kernels = _kernels_for(table.places)
             hooks = {name: partial(self._add_own, kernels, place) for place, name in enumerate(table.layers)}
         elif rows is not None:
             hooks = {name: partial(_add, own) for name, own in rows.terms.items()}
@@ -170,6 +170,11 @@ class RowProducts:
             is_aligned=self._table.is_aligned,
             convolution=layer if isinstance(layer, nn.Conv2d) else None,
         )
+
+
+def _kernels_for(tensor: Tensor) -> Any:
+    """What adds products where a tensor is; None: there is no GPU, or it has no kernels."""
+    return kernels_on(tensor.device) if tensor.is_cuda else None
 
 
 def _add(terms: Sequence[_Added], layer: Any, given: tuple[Any, ...], answer: Tensor) -> None:
