@@ -132,7 +132,7 @@ def assemble(
     fuses: bool = True,
     float8: bool = False,
 ) -> Network:
-    """A network with `weights`, in evaluation mode. It uses every weight, and they cover all it has.
+    """A network with `weights`, in evaluation mode; every weight is used, and none may be missing.
 
     It is built on torch's meta device, so that no time is spent on initial values.
 

@@ -26,7 +26,7 @@ class PixelDifferences(nn.Module):
     Args:
         width: channels at full size.
         inner: channels of each level's dilated convolutions.
-        attention: channels of the attention to places in these.
+        attention: channels within the spatial attention that weighs these.
     """
 
     def __init__(self, width: int, inner: int, attention: int) -> None:

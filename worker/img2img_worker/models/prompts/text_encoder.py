@@ -56,7 +56,7 @@ class TextEncoder:
     final_norm: bool = True
     #: the textual inversions that prompts may name
     inversions: TextualInversions = field(default_factory=TextualInversions)
-    #: the number of this encoder's vectors in an inversion
+    #: the index of this encoder's vectors in an inversion
     part: int = 0
 
     def encode(self, texts: Sequence[str], options: PromptOptions = DEFAULTS) -> Steps[list[Encoded]]:
