@@ -6,42 +6,23 @@ were half of a UNet's time on an H100. Here a norm reads its picture twice and w
 computed by itself: its bits do not depend on how many there are.
 """
 
-import inspect
-from collections.abc import Callable
-from functools import wraps
-from typing import ParamSpec
-
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor, nn
+from torch import Tensor
 
-P = ParamSpec("P")
+from img2img_worker.models.families.triton_launch import TILE, kernel, on_its_device
+from img2img_worker.models.families.triton_products import add_products
 
-#: pixels and channels of a picture that a program works on at a time
-TILE = 64
+__all__ = ["add_products", "doubled", "gated", "group_norm", "layer_norm", "summed"]
+
 #: pixels whose moments are found together, at least; such parts of a picture, at most, and at a time
 PART, MOST_PARTS, PARTS = 4 * TILE, 256, 16
 #: channels of a group that a program has room for, at least: one kernel for groups of any usual size
 GROUP = 128
-#: programs of a kernel that fill a GPU
-PROGRAMS = 256
-#: numbers for whose values no kernel is made: each takes a third of a second, at the first picture ever
-_ANY = ("step", "pixels", "size", "part", "parts", "lines", "width", "seen_width", "seen_height", "n_terms")
 
 
-def _on_its_device(launch: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """Triton launches on the thread's current device, wherever the tensors are."""
-
-    @wraps(launch)
-    def launch_there(*args: P.args, **more: P.kwargs) -> Tensor:
-        with torch.cuda.device_of(args[0]):  # type: ignore[no-untyped-call]  # torch's own
-            return launch(*args, **more)
-
-    return launch_there
-
-
-@_on_its_device
+@on_its_device
 def group_norm(
     x: Tensor,
     groups: int,
@@ -82,7 +63,7 @@ def group_norm(
     return answer
 
 
-@_on_its_device
+@on_its_device
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
     """Of the last dimension of x, [..., n] and contiguous, in float32 in between."""
     answer = torch.empty_like(x)
@@ -95,7 +76,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tenso
     return answer
 
 
-@_on_its_device
+@on_its_device
 def summed(one: Tensor, other: Tensor, bias: Tensor) -> Tensor:
     """``one + other + bias`` of pictures [R, C, H, W] that are channels last, in float32 in between.
 
@@ -108,7 +89,7 @@ def summed(one: Tensor, other: Tensor, bias: Tensor) -> Tensor:
     return answer
 
 
-@_on_its_device
+@on_its_device
 def gated(x: Tensor) -> Tensor:
     """``a · gelu(b)`` of x = [a, b] side by side, [..., 2·n] and contiguous; the answer is [..., n]."""
     width = x.shape[-1] // 2
@@ -118,7 +99,7 @@ def gated(x: Tensor) -> Tensor:
     return answer
 
 
-@_on_its_device
+@on_its_device
 def doubled(x: Tensor) -> Tensor:
     """Pictures [R, C, H, W], channels last, of which each pixel is four: [R, C, 2·H, 2·W]."""
     rows, channels, height, width = x.shape
@@ -133,65 +114,7 @@ def doubled(x: Tensor) -> Tensor:
     return answer
 
 
-@_on_its_device
-def add_products(
-    answer: Tensor,
-    x: Tensor,
-    places: Tensor,
-    scales: Tensor,
-    *,
-    ranks: int,
-    is_aligned: bool,
-    convolution: nn.Conv2d | None = None,
-) -> Tensor:
-    """``answer += scale · up (down x)``, of each row's own matrices, summed in float32; returns `answer`.
-
-    Args:
-        answer: [R, ..., out], contiguous; of a convolution: [R, out, H, W].
-        x: [R, ..., in]; of a convolution: [R, in, h, w]. Fastest with its channels side by side.
-        places: int64 [R, T, 3], or [1, T, 3] for all rows: of each term the addresses of `down`
-            [rank, in, *kernel] and `up` [out, rank], both contiguous and of the type of `answer`, and the
-            rank; 0: there is no such term.
-        scales: float32 [R, T], or [1, T].
-        ranks: how many are computed at a time: a power of two, 16 or more.
-        is_aligned: whether all ranks can be divided by 16, and all addresses.
-    """
-    rows = len(x)
-    if convolution is None:
-        x, added = x.reshape(rows, 1, -1, x.shape[-1]), answer.view(rows, 1, -1, answer.shape[-1])
-        window: tuple[int, ...] = (1, 1, 1, 1, 0, 0, 1, 1)
-        wraps = False
-    else:
-        x, added = x.permute(0, 2, 3, 1), answer.permute(0, 2, 3, 1)
-        paddings = convolution._reversed_padding_repeated_twice
-        window = (
-            *convolution.kernel_size,
-            *convolution.stride,
-            paddings[2],
-            paddings[0],
-            *convolution.dilation,
-        )
-        wraps = convolution.padding_mode == "circular"
-    height, width, outer = added.shape[1:]
-    tiles = triton.cdiv(height * width, TILE)
-    # where there are few programs, several share the channels of a tile
-    parts = min(triton.cdiv(PROGRAMS, tiles * rows), triton.cdiv(outer, TILE))
-    part = triton.cdiv(outer, TILE * parts) * TILE
-    _products_added[tiles, rows, triton.cdiv(outer, part)](
-        added, x, places, scales, places.shape[1], 1 if len(places) > 1 else 0,
-        height * width, width, outer, part, *added.stride(), x.shape[1], x.shape[2], x.shape[3], *x.stride(),
-        *window, wraps, is_aligned, TILE, ranks,
-        "ieee" if answer.dtype == torch.float32 else "tf32",
-    )  # fmt: skip
-    return answer
-
-
-def _kernel(function):
-    names = inspect.signature(function).parameters
-    return triton.jit(function, do_not_specialize=[name for name in _ANY if name in names])
-
-
-@_kernel
+@kernel
 def _moments(x, moments, pixels, channels, part, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
     """Mean, and sum of squared deviations from it, of each channel of a part of a picture."""
     row, number = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -217,7 +140,7 @@ def _moments(x, moments, pixels, channels, part, PIXELS: tl.constexpr, CHANNELS:
     tl.store(to + channels, tl.sum(squares, axis=0) - whole * whole / count, mask=has_channel)
 
 
-@_kernel
+@kernel
 def _factors(
     moments, factors, weight, bias, add, step, pixels, channels, size, part, parts, epsilon,
     HAS_ADD: tl.constexpr, WIDTH: tl.constexpr, PARTS: tl.constexpr,
@@ -255,7 +178,7 @@ def _factors(
     tl.store(to + channels, shift, mask=is_one)
 
 
-@_kernel
+@kernel
 def _scaled(
     x, answer, factors, pixels, channels, SILU: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr
 ):  # fmt: skip
@@ -273,7 +196,7 @@ def _scaled(
     tl.store(answer + place, value.to(answer.dtype.element_ty), mask=inside)
 
 
-@_kernel
+@kernel
 def _layer_normed(
     x, weight, bias, answer, lines, epsilon, WIDTH: tl.constexpr, SIZE: tl.constexpr, LINES: tl.constexpr
 ):  # fmt: skip
@@ -291,7 +214,7 @@ def _layer_normed(
     tl.store(answer + places, (normal * scale + shift).to(answer.dtype.element_ty), mask=inside)
 
 
-@_kernel
+@kernel
 def _summed(one, other, bias, answer, total, channels, SIZE: tl.constexpr):
     begin = tl.program_id(0).to(tl.int64) * SIZE
     place = begin + tl.arange(0, SIZE)
@@ -303,7 +226,7 @@ def _summed(one, other, bias, answer, total, channels, SIZE: tl.constexpr):
     tl.store(answer + place, value.to(answer.dtype.element_ty), mask=inside)
 
 
-@_kernel
+@kernel
 def _gated(x, answer, total, WIDTH: tl.constexpr, SIZE: tl.constexpr):
     begin = tl.program_id(0).to(tl.int64) * SIZE
     place = begin + tl.arange(0, SIZE)
@@ -317,7 +240,7 @@ def _gated(x, answer, total, WIDTH: tl.constexpr, SIZE: tl.constexpr):
     tl.store(answer + place, value.to(answer.dtype.element_ty), mask=inside)
 
 
-@_kernel
+@kernel
 def _doubled(x, answer, pixels, width, channels, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
     row = tl.program_id(1).to(tl.int64)
     pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
@@ -330,73 +253,3 @@ def _doubled(x, answer, pixels, width, channels, PIXELS: tl.constexpr, CHANNELS:
     for line in tl.static_range(2):
         for column in tl.static_range(2):
             tl.store(to + (line * 2 * width + column) * channels, value, mask=inside)
-
-
-@_kernel
-def _products_added(
-    answer, x, places, scales, n_terms, step, pixels, width, outer, part,
-    to_row, to_line, to_pixel, to_channel,
-    seen_height, seen_width, inner, from_row, from_line, from_pixel, from_channel,
-    KERNEL_Y: tl.constexpr, KERNEL_X: tl.constexpr, STRIDE_Y: tl.constexpr, STRIDE_X: tl.constexpr,
-    PADDING_Y: tl.constexpr, PADDING_X: tl.constexpr, DILATION_Y: tl.constexpr, DILATION_X: tl.constexpr,
-    WRAPS: tl.constexpr, IS_ALIGNED: tl.constexpr, TILE: tl.constexpr, RANKS: tl.constexpr,
-    PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Of a row's tile of pixels, and of some of its channels."""
-    row = tl.program_id(1).to(tl.int64)
-    pixel = tl.program_id(0) * TILE + tl.arange(0, TILE)
-    is_pixel = pixel < pixels
-    line, column = pixel // width, pixel % width
-    first_channel = tl.program_id(2) * part
-    kind = answer.dtype.element_ty
-    for number in range(n_terms):
-        term = row * step * n_terms + number
-        place = places + term * 3
-        rank = tl.load(place + 2).to(tl.int32)
-        scale = tl.load(scales + term)
-        down = tl.load(place).to(tl.pointer_type(kind))
-        up = tl.load(place + 1).to(tl.pointer_type(kind))
-        if IS_ALIGNED:
-            rank = tl.multiple_of(rank, 16)
-            down, up = tl.multiple_of(down, 16), tl.multiple_of(up, 16)
-        for first in range(0, rank, RANKS):
-            ranks = first + tl.arange(0, RANKS)
-            is_rank = ranks < rank
-            found = tl.zeros([TILE, RANKS], dtype=tl.float32)
-            for y in tl.static_range(KERNEL_Y):
-                for z in tl.static_range(KERNEL_X):
-                    seen_line = line * STRIDE_Y + y * DILATION_Y - PADDING_Y
-                    seen_column = column * STRIDE_X + z * DILATION_X - PADDING_X
-                    if WRAPS:
-                        seen_line = (seen_line + seen_height) % seen_height
-                        seen_column = (seen_column + seen_width) % seen_width
-                    is_seen = is_pixel & (seen_line >= 0) & (seen_line < seen_height)
-                    is_seen = is_seen & (seen_column >= 0) & (seen_column < seen_width)
-                    seen = x + row * from_row + seen_line * from_line + seen_column * from_pixel
-                    for start in range(0, inner, 2 * TILE):
-                        channel = start + tl.arange(0, 2 * TILE)
-                        is_channel = channel < inner
-                        value = tl.load(
-                            seen[:, None] + channel[None, :] * from_channel,
-                            mask=is_seen[:, None] & is_channel[None, :], other=0.0,
-                        )  # fmt: skip
-                        matrix = tl.load(
-                            down + (ranks[None, :] * inner + channel[:, None]) * (KERNEL_Y * KERNEL_X)
-                            + y * KERNEL_X + z,
-                            mask=is_channel[:, None] & is_rank[None, :], other=0.0,
-                        )  # fmt: skip
-                        found = tl.dot(value.to(kind), matrix, found, input_precision=PRECISION)
-            scaled = (found * scale).to(kind)
-            for start in range(first_channel, tl.minimum(first_channel + part, outer), TILE):
-                channel = start + tl.arange(0, TILE)
-                is_channel = channel < outer
-                matrix = tl.load(
-                    up + channel[None, :] * rank + ranks[:, None],
-                    mask=is_rank[:, None] & is_channel[None, :], other=0.0,
-                )  # fmt: skip
-                to = answer + row * to_row + line[:, None] * to_line + column[:, None] * to_pixel
-                to += channel[None, :] * to_channel
-                inside = is_pixel[:, None] & is_channel[None, :]
-                value = tl.dot(scaled, matrix, input_precision=PRECISION)
-                value += tl.load(to, mask=inside, other=0.0).to(tl.float32)
-                tl.store(to, value.to(kind), mask=inside)
