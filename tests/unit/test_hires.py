@@ -22,6 +22,7 @@ from img2img_worker.engine.render import Render
 from img2img_worker.farm.hires_recipe import hires_fix
 from img2img_worker.farm.recipe import recipe
 from img2img_worker.farm.render_steps import RenderSteps
+from img2img_worker.farm.served import Served
 from img2img_worker.models.steps import Steps, without_steps
 from tests.unit.engine_toys import ToyFamily
 from tests.unit.test_recipe import SERVED, finished, job
@@ -291,6 +292,37 @@ def test_a_text_tells_of_both_passes_in_a1111s_order() -> None:
 def test_a_text_tells_of_what_acts_on_the_second_pass_alone() -> None:
     line = told(sampler_name="Euler", hr_scheduler="Karras", sigma_max=9)
     assert "Hires upscale: 2.0, Schedule max sigma: 9, Version" in line
+
+
+@pytest.mark.parametrize("upscaler", ["Latent", "Lanczos"])
+@pytest.mark.parametrize("weight", [1.0, 0.5])
+def test_a_text_tells_the_weight_of_masks_if_the_last_checkpoint_that_is_looked_at_sees_them(
+    upscaler: str, weight: float
+) -> None:
+    def told_by(served: Served, **own: Any) -> str:
+        steps = recipe(job(**HIRES, **{**changes, **own}), Input(), 0, {}, served)
+        renders = next(steps)
+        while True:
+            try:
+                renders = steps.send([answer_to(each) for each in renders])
+            except StopIteration as end:
+                return read_texts(next(iter(end.value.values())))["parameters"]
+
+    changes = {"hr_upscaler": upscaler, "inpainting_mask_weight": weight, "hr_checkpoint_name": "other"}
+    sees, other_sees = replace(SERVED, inpaints=True), replace(SERVED, other_inpaints=lambda _: True)
+    entry = f"Conditional mask weight: {weight}"
+    assert entry in told_by(other_sees)
+    assert entry not in told_by(SERVED)
+    # A1111 looks at the second one, or does nothing that would undo what it knows of the first
+    assert (entry in told_by(sees)) is not (upscaler == "Latent" and weight == 1)
+    assert entry in told_by(sees, hr_checkpoint_name=None)
+
+
+def answer_to(render: Render) -> NDArray[Any]:
+    height, width = render.latent_size
+    if render.wants_latent:
+        return np.zeros((4, height, width), np.float32)
+    return np.zeros((8 * height, 8 * width, 3), np.uint8)
 
 
 def test_a_text_tells_nothing_of_what_both_passes_share() -> None:

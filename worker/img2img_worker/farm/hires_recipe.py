@@ -114,6 +114,11 @@ def final_size(params: Params, factor: int) -> tuple[int, int]:
     return kept(size.width, size.surplus_width), kept(size.height, size.surplus_height)
 
 
+def is_latent(params: Params) -> bool:
+    """Whether it is the latent that is enlarged, and not the picture."""
+    return (params.hr_upscaler or DEFAULT_UPSCALER) in LATENT_UPSCALERS
+
+
 def infotext_pairs(first: Render, second: Render, checkpoint: str) -> dict[str, object]:
     """The infotext's entries on the second pass, by A1111's names and in its order.
 
@@ -123,7 +128,6 @@ def infotext_pairs(first: Render, second: Render, checkpoint: str) -> dict[str, 
     params = first.params
     sampler, prompt, negative = second.params.sampler_name, second.prompt, second.negative_prompt
     before, now = (_schedule_name(each.params) for each in (first, second))
-    is_latent = (params.hr_upscaler or DEFAULT_UPSCALER) in LATENT_UPSCALERS
     method = params.sd_vae_encode_method
     uncommented = partial(strip_comments, enabled=params.enable_prompt_comments)
     is_resized = bool(params.hr_resize_x or params.hr_resize_y)
@@ -137,7 +141,7 @@ def infotext_pairs(first: Render, second: Render, checkpoint: str) -> dict[str, 
         "Hires resize": f"{params.hr_resize_x}x{params.hr_resize_y}" if is_resized else None,
         "Hires steps": params.hr_second_pass_steps or None,
         "Hires upscaler": params.hr_upscaler,
-        "VAE Encoder": None if is_latent or method == "Full" else method,
+        "VAE Encoder": None if is_latent(params) or method == "Full" else method,
     }
 
 

@@ -3,6 +3,7 @@
 import os
 import socket
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -122,7 +123,12 @@ class LoadedCheckpoint:
         )
 
     def served(
-        self, settings: Settings, upscalers: Upscalers, face_restorers: FaceRestorers, files: ModelFiles
+        self,
+        settings: Settings,
+        upscalers: Upscalers,
+        face_restorers: FaceRestorers,
+        files: ModelFiles,
+        other_inpaints: Callable[[str], bool],
     ) -> Served:
         """What recipes need to know of the checkpoint."""
         family = self.family
@@ -148,6 +154,7 @@ class LoadedCheckpoint:
             run_upscaler=upscalers.enlarge,
             restore_faces=face_restorers.restore,
             other_title=files.other_title,
+            other_inpaints=other_inpaints,
         )
 
 

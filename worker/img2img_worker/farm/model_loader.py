@@ -67,6 +67,8 @@ class ModelLoader:
         self._fetched: FoundCheckpoint | None = None
         #: by model, as found by rendering
         self._slots: dict[str, int] = {}
+        #: whether other checkpoints see masks, of those that were loaded
+        self._inpainting: dict[str, bool] = {}
         self._from_disk: dict[str, float] = {}
         self._from_memory: dict[str, float] = {}
 
@@ -124,7 +126,9 @@ class ModelLoader:
         engine = self._engine(model, checkpoint.family)
         seconds = time.monotonic() - begun
         (self._from_memory if was_waiting else self._from_disk)[model] = seconds
-        served = checkpoint.served(self._settings, self._upscalers, self._face_restorers, self._files)
+        served = checkpoint.served(
+            self._settings, self._upscalers, self._face_restorers, self._files, self._other_inpaints
+        )
         return LoadedModel(
             checkpoint=checkpoint, engine=engine, served=served, seconds=seconds, was_waiting=was_waiting
         )
@@ -155,9 +159,13 @@ class ModelLoader:
         _, found = self._files.other(wanted)
         with allocator.loading(keeps=self._is_on_cpu):
             family = read_for(found.path, self._settings).build()
+        self._inpainting[wanted] = family.inpaints
         if found.held is not None:
             weakref.finalize(family, found.held.close)
         return family
+
+    def _other_inpaints(self, wanted: str) -> bool:
+        return self._inpainting.get(wanted, False)
 
     def _out_of_memory(self, slots: int, put_back: int) -> None:
         self._observe(OutOfMemory(slots=slots, put_back=put_back))

@@ -151,7 +151,7 @@ def _infotext(finished: FinishedPicture, served: Served) -> str:
         model_hash=served.model_hash,
         float8=served.float8,
         vae=served.vae(first.params, served.pinned),
-        inpaints=served.inpaints,
+        inpaints=_inpaints(finished, served),
         has_mask=finished.has_mask,
         masked=first.mask is not None,
         hires=_hires(finished, served),
@@ -159,6 +159,19 @@ def _infotext(finished: FinishedPicture, served: Served) -> str:
         inversion_hashes=_inversion_hashes(first, served),
         account=account,
     )
+
+
+def _inpaints(finished: FinishedPicture, served: Served) -> bool:
+    """Whether a checkpoint was shown what a mask leaves, as A1111 has it after the last pass."""
+    if len(finished.passes) == 1:
+        return served.inpaints
+    first, second = finished.passes
+    other = second.checkpoint
+    if served.inpaints if other is None else served.other_inpaints(other):
+        return True
+    # else what the first pass has left, unless A1111 looks at the checkpoint once more
+    looks_again = hires_recipe.is_latent(first.params) and first.params.inpainting_mask_weight == 1
+    return served.inpaints and not looks_again
 
 
 def _hires(finished: FinishedPicture, served: Served) -> dict[str, object]:

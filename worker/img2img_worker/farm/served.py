@@ -59,6 +59,8 @@ class Served:
     is_interrupted: Callable[[], bool] = lambda: False
     #: name and short hash of another checkpoint that is there; raises `Refused` where it is not
     other_title: Callable[[str], str] = str
+    #: whether another checkpoint that has rendered was trained to see a mask
+    other_inpaints: Callable[[str], bool] = lambda _: False
     #: which files an image's job means by names
     pinned: PinnedFiles = NOTHING_PINNED
 
