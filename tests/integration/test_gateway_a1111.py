@@ -167,6 +167,7 @@ def test_what_was_sent_as_null_is_told_as_null(gateway: Gateway, busy: FakeWorke
 
 def test_fewer_pictures_than_the_batch_leave_seeds_over(gateway: Gateway, busy: FakeWorker) -> None:
     answer = render(gateway, init_images=[encoded(1), encoded(2)], batch_size=3, seed=7)
+    assert info_of(answer)["batch_size"] == 2
     assert info_of(answer)["all_seeds"] == [7, 8, 9]
     assert len(answer.json()["images"]) == 2
 

@@ -78,7 +78,7 @@ def processed(
         "sampler_name": params.sampler_name,
         "cfg_scale": body.cfg_scale,
         "steps": body.steps,
-        "batch_size": body.batch_size,
+        "batch_size": _batch_size(reading, jobs[0][0]),
         "restore_faces": params.restore_faces,
         "face_restoration_model": params.face_restoration_model if params.restore_faces else None,
         "sd_model_name": pairs.get("Model", checkpoint_name(reading.model)),
@@ -98,6 +98,12 @@ def processed(
     }
     of_script = reading.run.account_changes(account, size) if reading.run else {}
     return {**account, **of_script} | ({"warnings": reading.warnings} if reading.warnings else {})
+
+
+def _batch_size(reading: Reading, job: Job) -> int:
+    """How many pictures an iteration makes: of several init pictures, one of each."""
+    is_one_of_each = reading.run is None and job.n_inputs > 1
+    return job.n_inputs if is_one_of_each else reading.body.batch_size
 
 
 def _images(reading: Reading, jobs: Sequence[Sequence[Job]]) -> dict[str, Any]:
