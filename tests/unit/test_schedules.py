@@ -158,6 +158,16 @@ def test_levels_change_for_samplers_that_a1111_makes_later(
     assert np.array_equal(plain, changed) is not moved
 
 
+@pytest.mark.parametrize("sampler", ["Euler", "DPM++ 2M SDE", "Restart"])
+def test_whole_timesteps_are_the_nearest_and_the_sigmas_stay(sampler: str) -> None:
+    keys = [PlanKey.of(Params(sampler_name=sampler, enable_quantization=whole)) for whole in (False, True)]
+    plain, whole = (compile_plan(key, LEVELS) for key in keys)
+    assert np.array_equal(plain.sigmas, whole.sigmas)
+    assert np.array_equal(whole.timesteps, whole.timesteps.round())
+    assert np.abs(plain.timesteps - whole.timesteps).max() <= 0.51
+    assert not np.array_equal(plain.timesteps, plain.timesteps.round())
+
+
 def test_a_level_without_a_sigma_is_refused() -> None:
     both: dict[str, Any] = {"use_downcasted_alpha_bar": True, "sd_noise_schedule": "Zero Terminal SNR"}
     with pytest.raises(Refused, match="leave one of the two out"):

@@ -94,6 +94,15 @@ class ScheduleParams(ParamGroup):
             examples=[True],
         ),
     ] = False
+    enable_quantization: Annotated[
+        bool,
+        Field(
+            title="Whole timesteps",
+            description="Tell the model the nearest timestep that it was trained on, and no fraction, as "
+            "DDIM, PLMS and LCM always do.",
+            examples=[True],
+        ),
+    ] = False
     sgm_noise_multiplier: Annotated[
         bool,
         Field(

@@ -132,6 +132,11 @@ class NoiseLevels:
         return replace(self, alphas_cumprod=alphas, precision=torch.float16)
 
     @property
+    def quantized(self) -> "NoiseLevels":
+        """The same levels, of which the model is told the nearest one's timestep."""
+        return replace(self, between="nothing")
+
+    @property
     def in_single_precision(self) -> "NoiseLevels":
         """The same alphas, from which sigmas are computed in single precision."""
         return self if self.precision == torch.float32 else replace(self, precision=torch.float32)
@@ -201,6 +206,11 @@ class ContinuousLevels(NoiseLevels):
         """Itself: its sigmas do not come from alphas."""
         return self
 
+    @property
+    def quantized(self) -> NoiseLevels:
+        """Itself: it has no whole timesteps."""
+        return self
+
 
 #: largest fraction of noise of a flow: 1 would be an infinite sigma
 _MOST = 1 - 1e-6
@@ -248,6 +258,11 @@ class FlowLevels(NoiseLevels):
     @property
     def halved(self) -> NoiseLevels:
         """Itself: its sigmas do not come from alphas."""
+        return self
+
+    @property
+    def quantized(self) -> NoiseLevels:
+        """Itself: it has no whole timesteps."""
         return self
 
     def exploding(self, sigmas: Array) -> Array:

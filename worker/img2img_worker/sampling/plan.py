@@ -104,6 +104,8 @@ def levels_of(key: PlanKey, levels: NoiseLevels) -> NoiseLevels:
             levels = levels.zero_terminal_snr
     if sampler.timesteps or sampler.original_timesteps is not None:  # which begin with the alphas
         levels = levels.in_single_precision
+    elif key.enable_quantization:
+        levels = levels.quantized
     if sampler.original_timesteps is not None:
         levels = levels.every(len(levels.sigmas) // sampler.original_timesteps)
     if np.isinf(levels.sigmas[-1]):

@@ -36,6 +36,7 @@ class PlanKey:
     beta_dist_alpha: float = 0.6
     beta_dist_beta: float = 0.6
     always_discard_next_to_last_sigma: bool = False
+    enable_quantization: bool = False
     use_downcasted_alpha_bar: bool = False
     sd_noise_schedule: str = "Default"
     no_dpmpp_sde_batch_determinism: bool = False
