@@ -107,7 +107,7 @@ def test_what_is_where_is_told_in_the_colours_of_ade20k(labels: int, tmp_path: P
     processor.save_pretrained(place)
     own = Originals(own=picture().crop((0, 0, 64, 64)))
     if labels != len(PALETTE):
-        with pytest.raises(Refused, match="knows 19 classes; use one for the 150 of ADE20K"):
+        with pytest.raises(Refused, match="has 19 classes; use one for the 150 of ADE20K"):
             control_map(unit("segmentation"), own, Params(), 0, Annotators(tmp_path).annotate)
         return
     found = np.array(control_map(unit("segmentation"), own, Params(), 0, Annotators(tmp_path).annotate).map)
@@ -184,5 +184,5 @@ def test_a_network_that_is_missing_is_named_with_the_file_that_is_wanted(models:
         control_map(
             unit("depth_anything"), Originals(own=picture()), Params(), 0, Annotators(models).annotate
         )
-    with pytest.raises(Refused, match="not here"):
+    with pytest.raises(Refused, match="is not available here"):
         control_map(unit("depth"), Originals(own=picture()), Params(), 0)

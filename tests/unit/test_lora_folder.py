@@ -175,7 +175,7 @@ def without_up(weights: Weights) -> Weights:
         (lambda weights: weights | {f"{KEY}.alpha": torch.tensor(torch.nan)}, "finite"),
         (lambda weights: weights | {f"{KEY}.lora_up.weight": torch.full((32, RANK), torch.inf)}, "finite"),
         (lambda _: {f"{KEY}.diff": torch.ones(64, 32)}, "this kind of checkpoint"),
-        (lambda _: {f"{KEY}.diff": torch.ones(32, 64), f"{KEY}.diff_b": torch.ones(32)}, "there is none"),
+        (lambda _: {f"{KEY}.diff": torch.ones(32, 64), f"{KEY}.diff_b": torch.ones(32)}, "layer has none"),
         (
             lambda _: {
                 "lora_unet_conv_in.diff": torch.ones(32, 4, 3, 3),
