@@ -155,8 +155,27 @@ class NoiseLevels:
         )
 
 
+class _ClosedFormLevels(NoiseLevels):
+    """Levels whose sigmas and timesteps are closed forms, and not computed from alphas as A1111 does it.
+
+    So its options that change the alphas, or round to a level, do not apply.
+    """
+
+    @property
+    def zero_terminal_snr(self) -> NoiseLevels:
+        return self
+
+    @property
+    def halved(self) -> NoiseLevels:
+        return self
+
+    @property
+    def quantized(self) -> NoiseLevels:
+        return self
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ContinuousLevels(NoiseLevels):
+class ContinuousLevels(_ClosedFormLevels):
     """Levels of a model that was trained on a continuum of sigmas, with the timestep ``ln(sigma) / 4``.
 
     A thousand of them, evenly spaced in log sigma, stand for the continuum, as in ComfyUI; interpolation
@@ -196,28 +215,13 @@ class ContinuousLevels(NoiseLevels):
     def has_whole_timesteps(self) -> bool:
         return False
 
-    @property
-    def zero_terminal_snr(self) -> NoiseLevels:
-        """Itself: the option does not apply."""
-        return self
-
-    @property
-    def halved(self) -> NoiseLevels:
-        """Itself: its sigmas do not come from alphas."""
-        return self
-
-    @property
-    def quantized(self) -> NoiseLevels:
-        """Itself: it has no whole timesteps."""
-        return self
-
 
 #: largest fraction of noise of a flow: 1 would be an infinite sigma
 _MOST = 1 - 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FlowLevels(NoiseLevels):
+class FlowLevels(_ClosedFormLevels):
     """A flow's levels, whose latent is ``(1 - f) z + f noise`` with a fraction f of noise in 0..1.
 
     Divided by ``1 - f`` it is the variance-exploding latent of all other models, with the sigma
@@ -249,21 +253,6 @@ class FlowLevels(NoiseLevels):
     @cached_property
     def scheduled(self) -> NoiseLevels:
         return _Shares.from_alphas_cumprod(1 / (1 + (self.timesteps / 1000) ** 2))
-
-    @property
-    def zero_terminal_snr(self) -> NoiseLevels:
-        """Itself: a flow ends in pure noise anyway."""
-        return self
-
-    @property
-    def halved(self) -> NoiseLevels:
-        """Itself: its sigmas do not come from alphas."""
-        return self
-
-    @property
-    def quantized(self) -> NoiseLevels:
-        """Itself: it has no whole timesteps."""
-        return self
 
     def exploding(self, sigmas: Array) -> Array:
         """As in `NoiseLevels`.

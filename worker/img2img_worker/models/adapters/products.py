@@ -73,7 +73,7 @@ class RowPatches:
 
     patches: tuple[Patch, ...]
 
-    @property
+    @cached_property
     def common(self) -> Patch | None:
         """The patch that all rows have; None: they have different ones."""
         return self.patches[0] if len(set(self.patches)) == 1 else None

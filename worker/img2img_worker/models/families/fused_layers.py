@@ -192,9 +192,10 @@ def _pointwise(convolution: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def _hooked(convolution: nn.Conv2d, x: Tensor, answer: Tensor) -> Tensor:
-    """What LoRAs add to an answer, whose rows have their own: nothing else has hooks of convolutions."""
+    """What hooks make of an answer, as if the module had been called: LoRAs add each row's own to it."""
     for hook in convolution._forward_hooks.values():
-        hook(convolution, (x,), answer)
+        found = hook(convolution, (x,), answer)
+        answer = answer if found is None else found
     return answer
 
 
