@@ -137,6 +137,33 @@ def test_of_what_is_less_urgent_than_all_in_hand_nothing_is_asked(
     assert asked[:5] == ["look", "told 3 after 0", "told 5 after 1-0", "told 7 after 2-0", "look"]
 
 
+def test_redis_is_asked_nothing_while_there_are_threads_left(
+    worker: Callable[[int], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle = worker(0)
+    monkeypatch.setattr(idle, "leases", Leases(idle.ledger, lambda _: None))  # nothing in hand
+    asked: list[str] = []
+    waited = threading.Semaphore(0)
+    wait = idle.stopping.wait
+
+    def note(seconds: float | None = None) -> bool:
+        waited.release()
+        return wait(seconds)
+
+    def hear(_model: str, after: str, _seconds: float) -> tuple[int | None, str]:
+        asked.append("hear")
+        return None, after
+
+    monkeypatch.setattr(urgent, "EVERY", 0.01)
+    monkeypatch.setattr(idle.ledger, "hear_urgent", hear)
+    monkeypatch.setattr(idle.ledger, "most_urgent", lambda _: asked.append("look"))
+    monkeypatch.setattr(idle.stopping, "wait", note)
+    with idle.looking():
+        for _ in range(3):
+            assert waited.acquire(timeout=PATIENCE)
+    assert asked == []
+
+
 def test_what_nobody_told_of_is_found_by_a_look(
     worker: Callable[[int], Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,9 +76,16 @@ class UrgentClaims:
                 self._claim_loop.carry(held)
 
     def _next(self) -> LeasedClaim | None:
-        """What a look finds; after one in vain, returns when the next may be worth it."""
+        """What a look finds; after one in vain, returns when the next may be worth it.
+
+        Redis is asked nothing where there are threads left for tickets.
+        """
+        claims = self._leases.claims()
+        if not self._full <= len(claims) < self._full + self._most or self._health.trouble:
+            self._stopping.wait(EVERY)
+            return None
         try:
-            held = self._look()
+            held = self._look(min(claim.priority for claim in claims))
             if held is None:
                 self._wait()
             return held
@@ -87,11 +94,7 @@ class UrgentClaims:
             self._stopping.wait(EVERY)
             return None
 
-    def _look(self) -> LeasedClaim | None:
-        claims = self._leases.claims()
-        if not self._full <= len(claims) < self._full + self._most or self._health.trouble:
-            return None
-        lowest = min(claim.priority for claim in claims)
+    def _look(self, lowest: int) -> LeasedClaim | None:
         first = self._ledger.most_urgent(self._current.info.model)
         return None if first is None or first <= lowest else self._claim_loop.take(above=lowest)
 
