@@ -178,17 +178,21 @@ def find_paired(pictures: Iterable[Path], folder: Path, field: str, noun: str) -
     by_stem: dict[str, list[Path]] = {}
     for path in pictures_among(folder.iterdir()):
         by_stem.setdefault(path.stem, []).append(path)
-    paired = []
+    paired, alone = [], []
     for picture in pictures:
         candidates = by_stem.get(picture.stem, [])
-        if len(candidates) != 1:
-            seen = ", ".join(path.name for path in candidates) or "none"
-            raise Refused(
-                field,
-                str(folder),
-                f"put one {noun} named {picture.stem}.* there for {picture} (found: {seen})",
-            )
-        paired.append(candidates[0])
+        if len(candidates) == 1:
+            paired.append(candidates[0])
+        else:
+            alone.append((picture, ", ".join(path.name for path in candidates) or "none"))
+    if alone:
+        (picture, seen), *others = alone
+        reason = f"put one {noun} named {picture.stem}.* there for {picture} (found: {seen})"
+        if others:
+            names = ", ".join(other.name for other, _ in others[:10])
+            more = ", ..." if len(others) > 10 else ""
+            reason += f"; {len(others):,} more need theirs: {names}{more}"
+        raise Refused(field, str(folder), reason)
     return paired
 
 
