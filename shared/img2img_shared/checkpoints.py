@@ -208,11 +208,6 @@ def is_checkpoint(path: Path, endings: tuple[str, ...] = SAFE) -> bool:
     return (path / INDEX).is_file() or (name.endswith(endings) and path.is_file())
 
 
-def is_a1111_tree(folder: Path) -> bool:
-    """Whether a folder of models is A1111's own, whose parent holds files for them, too."""
-    return folder.is_dir() and any(each.name.lower() == A1111_FOLDER for each in folder.iterdir())
-
-
 def _is_among(path: Path, folder: Path) -> bool:
     """Whether a file is in a place for checkpoints, and not in one of A1111's folders for other things."""
     inside = [part.lower() for part in path.relative_to(folder).parts[:-1]]

@@ -25,7 +25,7 @@ from img2img_worker.models.checkpoints.loading import load, open_checkpoint
 from img2img_worker.models.prompts import inversion_picture
 from img2img_worker.models.prompts.chunks import CHUNK
 from img2img_worker.models.prompts.prompt_options import PromptOptions
-from img2img_worker.models.prompts.textual_inversion import folders_for
+from img2img_worker.models.prompts.textual_inversion import inversion_folders
 from img2img_worker.models.steps import run_now
 from tests import checkpoints
 from tests.faults.malicious_input import png
@@ -172,7 +172,7 @@ def test_a_worker_looks_below_its_folder_of_models_and_beside_a1111s_tree(
     models = tmp_path / "models"
     models.mkdir()
     (models / "tiny").symlink_to(checkpoints.cached(tmp_path_factory, checkpoints.sd1))
-    assert folders_for(models) == (models / "embeddings",)
+    assert inversion_folders(models) == (models / "embeddings",)
     (models / "Stable-diffusion").mkdir()
     (tmp_path / "embeddings").mkdir()
     save_file({"emb_params": vectors(2)}, tmp_path / "embeddings" / "easy.safetensors")

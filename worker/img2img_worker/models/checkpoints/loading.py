@@ -19,11 +19,10 @@ from img2img_worker.models.checkpoints.network_builder import NetworkBuilder
 from img2img_worker.models.checkpoints.parts import CheckpointParts
 from img2img_worker.models.checkpoints.single_file import read_single_file
 from img2img_worker.models.checkpoints.vae_files import VaeFiles
-from img2img_worker.models.control import clip_vision
-from img2img_worker.models.control import control_nets as control_folder
+from img2img_worker.models.control import clip_vision, control_nets
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.float8 import check_device
-from img2img_worker.models.prompts.textual_inversion import folders_for
+from img2img_worker.models.prompts import textual_inversion
 
 P = ParamSpec("P")
 
@@ -88,8 +87,8 @@ def read_for(path: Path, settings: Settings) -> ReadCheckpoint:
         vae_tile=settings.vae_tile,
         allow_pickles=settings.allow_pickles,
         lora_folder=settings.models_dir and settings.models_dir / lora.FOLDER,
-        inversion_folders=folders_for(settings.models_dir),
-        control_folders=control_folder.folders_for(settings.models_dir),
+        inversion_folders=textual_inversion.inversion_folders(settings.models_dir),
+        control_folders=control_nets.control_folders(settings.models_dir),
         models_dir=settings.models_dir,
         compiler="inductor" if settings.compile else None,
     )
@@ -166,7 +165,7 @@ def read_checkpoint(
         hypernetwork_folder=models_dir and models_dir / hypernetworks.FOLDER,
         vae_files=vae_files,
         control_folders=control_folders,
-        clip_folders=clip_vision.folders_for(models_dir),
+        clip_folders=clip_vision.clip_folders(models_dir),
         allow_pickles=allow_pickles,
         compiler=compiler,
     )

@@ -10,11 +10,11 @@ import cv2
 import torch
 from torch import nn
 
-from img2img_shared.checkpoints import is_a1111_tree
 from img2img_shared.errors import Refused
 from img2img_shared.model_folders import files_below
 from img2img_worker.models.checkpoints.weights import assemble, read_weights
 from img2img_worker.models.control.drawing_networks import Weights
+from img2img_worker.models.kind_folders import kind_folders
 
 #: where they are in a folder of models, and where A1111's extension puts its downloads
 FOLDER, OF_EXTENSION = "annotators", Path("extensions/sd-webui-controlnet/annotator/downloads")
@@ -40,10 +40,7 @@ class Places:
 
 def annotator_folders(models_dir: Path | None) -> tuple[Path, ...]:
     """Where networks are looked for: in the folder of models, and in an A1111 extension beside it."""
-    if models_dir is None:
-        return ()
-    beside = (models_dir.parent / OF_EXTENSION,) if is_a1111_tree(models_dir) else ()
-    return (models_dir / FOLDER, *beside)
+    return kind_folders(models_dir, FOLDER, OF_EXTENSION)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from img2img_shared.checkpoints import is_a1111_tree
 from img2img_shared.control_modules import CLIP_SIDE, ClipKind
 from img2img_shared.errors import Refused
 from img2img_shared.model_folders import files_below
 from img2img_worker.models.checkpoints.infer_config import count
 from img2img_worker.models.checkpoints.weights import assemble, read_component, read_json, read_weights
+from img2img_worker.models.kind_folders import kind_folders
 from img2img_worker.models.transfer import to_device
 
 #: where they are in a folder of models, as in ComfyUI's, and where A1111's extension puts its downloads
@@ -110,12 +110,9 @@ def find_file(kind: ClipKind, folders: tuple[Path, ...]) -> Path:
     raise Refused("control.module", kind, reason)
 
 
-def folders_for(models_dir: Path | None) -> tuple[Path, ...]:
+def clip_folders(models_dir: Path | None) -> tuple[Path, ...]:
     """Where image encoders are looked for, given a folder of models."""
-    if models_dir is None:
-        return ()
-    beside = (models_dir.parent / OF_EXTENSION,) if is_a1111_tree(models_dir) else ()
-    return (models_dir / FOLDER, *beside)
+    return kind_folders(models_dir, FOLDER, OF_EXTENSION)
 
 
 def read_clip_vision(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from img2img_shared.checkpoints import is_a1111_tree
 from img2img_shared.control import ControlUnit, UnionType, find_name
 from img2img_shared.control_modules import Module
 from img2img_shared.errors import Refused, Summary
@@ -19,6 +18,7 @@ from img2img_worker.models.control.files import name_of
 from img2img_worker.models.control.image_prompt import ImagePromptAdapter, ImagePromptNetwork
 from img2img_worker.models.control.networks import ControlNetwork
 from img2img_worker.models.file_cache import FileVersion, read_once
+from img2img_worker.models.kind_folders import kind_folders
 from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
 
 #: where they are in a folder of models, as in A1111's, and in its extension's own folder
@@ -171,12 +171,9 @@ class ControlNets:
         return found
 
 
-def folders_for(models_dir: Path | None) -> tuple[Path, ...]:
+def control_folders(models_dir: Path | None) -> tuple[Path, ...]:
     """Where control networks are looked for, given a folder of models."""
-    if models_dir is None:
-        return ()
-    beside = (models_dir.parent / OF_EXTENSION,) if is_a1111_tree(models_dir) else ()
-    return (models_dir / FOLDER, *beside)
+    return kind_folders(models_dir, FOLDER, OF_EXTENSION)
 
 
 def _short_hash(path: Path) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from img2img_shared.checkpoints import is_a1111_tree
 from img2img_shared.errors import Refused
 from img2img_shared.model_folders import files_below
+from img2img_worker.models.kind_folders import kind_folders
 from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
 from img2img_worker.models.prompts.attention import pieces_of
 from img2img_worker.models.prompts.inversion_file import (
@@ -237,9 +237,6 @@ class TextualInversions:
         return Inversion(name=file.name, vectors=vectors, step=file.step, short_hash=file.short_hash)
 
 
-def folders_for(models_dir: Path | None) -> tuple[Path, ...]:
+def inversion_folders(models_dir: Path | None) -> tuple[Path, ...]:
     """Where textual inversions are looked for, given a folder of models."""
-    if models_dir is None:
-        return ()
-    beside = (models_dir.parent / FOLDER,) if is_a1111_tree(models_dir) else ()
-    return (models_dir / FOLDER, *beside)
+    return kind_folders(models_dir, FOLDER, FOLDER)
