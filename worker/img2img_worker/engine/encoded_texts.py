@@ -1,9 +1,9 @@
 """Embeddings of texts that one checkpoint has encoded, remembered while there is room."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from math import inf
 
+from img2img_shared.lru_cache import LruCache
 from img2img_worker.models.adapters.patch import Patch
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.prompts.prompt_options import PromptOptions
@@ -19,8 +19,7 @@ class EncodedTexts:
 
     def __init__(self, family: Family) -> None:
         self._family = family
-        self._encoded: OrderedDict[tuple[object, ...], list[Encoded]] = OrderedDict()
-        self._bytes = 0
+        self._encoded: LruCache[tuple[object, ...], list[Encoded]] = LruCache(_bytes)
         #: by key, the priority of an image for which it is being encoded, and may be wanted by others
         self._begun: dict[tuple[object, ...], int] = {}
 
@@ -42,24 +41,18 @@ class EncodedTexts:
         key = (texts, options, negative, loras.key, inversions.key)
         while self._begun.get(key, -inf) >= priority:
             yield
-        if key not in self._encoded:
-            self._begun[key] = priority
-            try:
-                encoded = yield from self._family.encode_prompts(
-                    texts, options=options, negative=negative, loras=loras
-                )
-            finally:
-                self._begun.pop(key, None)
-            self._remember(key, encoded)
-            return encoded
-        self._encoded.move_to_end(key)
-        return self._encoded[key]
-
-    def _remember(self, key: tuple[object, ...], encoded: list[Encoded]) -> None:
-        self._bytes += _bytes(encoded) - _bytes(self._encoded.pop(key, ()))  # two may have made the same
-        self._encoded[key] = encoded
-        while self._bytes > REMEMBERED and len(self._encoded) > 1:
-            self._bytes -= _bytes(self._encoded.popitem(last=False)[1])
+        if (known := self._encoded.get(key)) is not None:
+            return known
+        self._begun[key] = priority
+        try:
+            encoded = yield from self._family.encode_prompts(
+                texts, options=options, negative=negative, loras=loras
+            )
+        finally:
+            self._begun.pop(key, None)
+        self._encoded.put(key, encoded)
+        self._encoded.trim(REMEMBERED)
+        return encoded
 
 
 def _bytes(texts: Sequence[Encoded]) -> int:

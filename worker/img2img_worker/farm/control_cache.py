@@ -1,11 +1,11 @@
 """A cache of control pictures: a batch uses one for all of its images, a film often one for many."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 
 from img2img_shared.control import ControlUnit
+from img2img_shared.lru_cache import LruCache
 from img2img_shared.params import Params
 from img2img_worker.pictures.control.prepare_control import ControlPicture
 
@@ -41,20 +41,19 @@ class ControlCache:
 
     def __init__(self, most: int = REMEMBERED) -> None:
         self._most = most
-        self._found: OrderedDict[object, Passes] = OrderedDict()
+        self._found: LruCache[object, Passes] = LruCache(_bytes)
         self._turn = threading.Lock()
 
     def get(self, key: object, make: Callable[[], Passes]) -> Passes:
         """The control pictures under `key`, or new ones; two calls at the same time may both make them."""
         with self._turn:
-            if key in self._found:
-                self._found.move_to_end(key)
-                return self._found[key]
+            found = self._found.get(key)
+        if found is not None:
+            return found
         made = make()
         with self._turn:
-            self._found[key] = made
-            while len(self._found) > 1 and sum(map(_bytes, self._found.values())) > self._most:
-                self._found.popitem(last=False)
+            self._found.put(key, made)
+            self._found.trim(self._most)
         return made
 
 

@@ -1,12 +1,13 @@
 """Caches what was read from models' files, as long as these do not change."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Generic, Self, TypeVar
+
+from img2img_shared.lru_cache import LruCache
 
 T = TypeVar("T")
 
@@ -49,23 +50,18 @@ class FileCache(Generic[T]):
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._held: OrderedDict[Path, tuple[FileVersion, T]] = OrderedDict()
+        self._held: LruCache[Path, tuple[FileVersion, T]] = LruCache(lambda held: held[0].size)
         self._reading = threading.Lock()
 
     def get(self, version: FileVersion, read: Callable[[], T]) -> T:
         """What was read from this version of a file before, or what `read` gives now."""
         with self._reading:
-            held = self._held.pop(version.path, None)
+            held = self._held.get(version.path)
             if held is None or held[0] != version:
                 held = version, read()
-            self._held[version.path] = held
-            while len(self._held) > 1 and self._bytes > self._most_bytes:
-                self._held.popitem(last=False)
+                self._held.put(version.path, held)
+                self._held.trim(self._most_bytes)
         return held[1]
-
-    @property
-    def _bytes(self) -> int:
-        return sum(version.size for version, _ in self._held.values())
 
 
 def read_once(read: Callable[[Path], T]) -> Callable[[Path], T]:

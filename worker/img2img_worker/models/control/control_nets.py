@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from img2img_shared.control import ControlUnit, UnionType, find_name
 from img2img_shared.control_modules import Module
 from img2img_shared.errors import Refused, Summary
+from img2img_shared.lru_cache import LruCache
 from img2img_shared.model_folders import files_below
 from img2img_shared.suggestions import one_of, unknown_name
 from img2img_worker.models.control.clip_vision import ClipVision, find_file
@@ -48,7 +48,7 @@ class ControlNets:
     ) -> None:
         self._folders, self._clip_folders = folders, clip_folders
         self._read, self._read_clip = read, read_clip
-        self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
+        self._loaded: LruCache[str, _Loaded] = LruCache(lambda network: network.n_bytes)
         self._loading = threading.Lock()
 
     @property
@@ -91,7 +91,7 @@ class ControlNets:
         path = self._path(model, pinned)
         with self._loading:
             network = self._load(path, self._read)
-            self._make_room(beside=1)
+            self._loaded.trim(REMEMBERED)
         if isinstance(network, ImagePromptAdapter | ClipVision):
             reason = "it is an IP-Adapter; use it with module ip-adapter-auto"
             raise Refused("control.model", model, reason)
@@ -121,7 +121,7 @@ class ControlNets:
             if not isinstance(encoder, ClipVision) or not adapter.fits(encoder):
                 reason = f"{name_of(path)} was trained with another image encoder than {clip.name}"
                 raise Refused("control.module", module.title, f"{reason}; use ip-adapter-auto")
-            self._make_room(beside=2)
+            self._loaded.trim(REMEMBERED, keep=2)
         return ImagePromptNetwork(adapter=adapter, encoder=encoder)
 
     def _load(self, path: Path, read: Callable[[Path, str], _Loaded]) -> _Loaded:
@@ -131,7 +131,7 @@ class ControlNets:
         except OSError as error:
             raise Refused("control.model", path.stem, f"the file cannot be read ({error.strerror})") from None
         try:
-            loaded = self._loaded.pop(key, None) or read(path, key)
+            loaded = self._loaded.get(key) or read(path, key)
         except torch.OutOfMemoryError:
             raise MemoryError(
                 f"no memory for control network {name_of(path)} beside what is in flight"
@@ -141,13 +141,8 @@ class ControlNets:
             line = (str(error).splitlines() or [type(error).__name__])[0]
             reason = f"it is no complete network ({line}); use another copy"
             raise Refused("control.model", name_of(path), reason) from None
-        self._loaded[key] = loaded
+        self._loaded.put(key, loaded)
         return loaded
-
-    def _make_room(self, *, beside: int) -> None:
-        """Forgets the least recently used ones above `REMEMBERED`, but never the last `beside`."""
-        while len(self._loaded) > beside and sum(each.n_bytes for each in self._loaded.values()) > REMEMBERED:
-            self._loaded.popitem(last=False)
 
     def _path(self, model: str, pinned: PinnedFiles) -> Path:
         if (path := pinned.get("control", model)) is not None:

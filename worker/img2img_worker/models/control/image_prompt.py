@@ -1,6 +1,5 @@
 """IP-Adapters: a picture's CLIP embedding as further keys and values of cross-attention (Ye et al. 2023)."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from img2img_shared.control_modules import ClipKind
+from img2img_shared.lru_cache import LruCache
 from img2img_worker.models.control.clip_vision import ClipVision
 from img2img_worker.models.control.image_prompt_rows import ImagePrompt
 
@@ -58,7 +58,7 @@ class ImagePromptAdapter:
         self._projection, self._keys, self._values = projection, tuple(keys), tuple(values)
         own = (*projection.parameters(), *self._keys, *self._values)
         self.n_bytes = sum(each.nbytes for each in own) + REMEMBERED
-        self._made: OrderedDict[bytes, ImagePrompt] = OrderedDict()
+        self._made: LruCache[bytes, ImagePrompt] = LruCache(lambda prompt: prompt.n_bytes)
 
     @property
     def clip(self) -> ClipKind:
@@ -112,10 +112,11 @@ class ImagePromptAdapter:
         )
 
     def _remember(self, key: bytes, make: Callable[[], ImagePrompt]) -> ImagePrompt:
-        prompt = self._made.pop(key, None) or make()
-        self._made[key] = prompt
-        while len(self._made) > 1 and sum(each.n_bytes for each in self._made.values()) > REMEMBERED:
-            self._made.popitem(last=False)
+        prompt = self._made.get(key)
+        if prompt is None:
+            prompt = make()
+            self._made.put(key, prompt)
+            self._made.trim(REMEMBERED)
         return prompt
 
 

@@ -1,7 +1,6 @@
 """The VAEs that the images of one checkpoint may use, loaded on demand."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 
 from img2img_shared.checkpoints import sha256_of
 from img2img_shared.errors import Refused
+from img2img_shared.lru_cache import LruCache
 from img2img_shared.params import Params
 from img2img_shared.suggestions import unknown_name
 from img2img_worker.models.checkpoints.vae_files import TINY_FOLDER, VaeFiles
@@ -74,7 +74,7 @@ class Vaes:
         self._read = read
         automatic = self._files.automatic()
         self.automatic = None if automatic is None else _vae_file(automatic, "vae")
-        self._loaded: OrderedDict[VaeFile, tuple[Autoencoder, int]] = OrderedDict()
+        self._loaded: LruCache[VaeFile, Autoencoder] = LruCache(_bytes)
         self._loading = threading.Lock()
 
     @property
@@ -108,13 +108,12 @@ class Vaes:
             Refused: it is broken, or is for another kind of checkpoint.
         """
         with self._loading:
-            if file not in self._loaded:
+            vae = self._loaded.get(file)
+            if vae is None:
                 vae = self._read(file)
-                self._loaded[file] = vae, sum(weight.nbytes for weight in vae.network.parameters())
-            self._loaded.move_to_end(file)
-            while len(self._loaded) > 1 and sum(size for _, size in self._loaded.values()) > REMEMBERED:
-                self._loaded.popitem(last=False)
-            return self._loaded[file][0]
+                self._loaded.put(file, vae)
+                self._loaded.trim(REMEMBERED)
+            return vae
 
     def name_and_hash(self, params: Params, pinned: PinnedFiles = NOTHING_PINNED) -> tuple[str, str] | None:
         """File name and A1111's short hash of an image's VAE; None: it is the checkpoint's own.
@@ -167,6 +166,10 @@ def _vae_file(path: Path, kind: Kind) -> VaeFile:
     except OSError as error:
         raise _unreadable(path, error) from None
     return VaeFile(path=path, time=about.st_mtime_ns, size=about.st_size, kind=kind)
+
+
+def _bytes(vae: Autoencoder) -> int:
+    return sum(weight.nbytes for weight in vae.network.parameters())
 
 
 def _unreadable(path: Path, error: OSError) -> Refused:
