@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from img2img_shared.errors import Refused
 from img2img_shared.param_reference import allowed
 from img2img_shared.params import Params
+from img2img_shared.settings import DEVICES
 from img2img_shared.suggestions import unknown_name
 
 #: findings that a message tells
@@ -17,6 +18,22 @@ _IN_WORDS = {
     r"^[^\x00-\x1f\x7f-\x9f]+$": "text in one line",
     r"^[^\s,\x00-\x1f\x7f-\x9f]{1,64}$": "a word of at most 64 characters, without spaces or commas",
     r"^(forever|[0-9.]+[smhd]?)$": "30d, 12h, 45m, 90s, or forever",
+    r"^[^\x00-\x1f\x7f-\x9f]{1,200}$": "text of at most 200 characters, in one line",
+    r"^[A-Za-z0-9_-]{8,64}$": "8 to 64 letters, digits, hyphens or underscores",
+    r"^[A-Za-z0-9_.-]{1,32}$": "1 to 32 letters, digits, hyphens, underscores or dots",
+    r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$": "1 to 64 letters, digits, -, _ or ., with no dot first",
+    r"^[0-9a-f]{64}$": "a SHA-256: 64 of the digits 0-9 and a-f",
+    r"^[0-9a-f]{8}$": "a key's id: 8 of the digits 0-9 and a-f",
+    r"^(image|mask|control/\d{1,2})$": "image, mask, control/0, control/1, ...",
+    r"^(mask|mask-composite|(control|loop)-\d{1,3})?$": "mask, mask-composite, control-0, loop-0, ...",
+    r"^\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*$": "numbers and ranges of images: 0,3,7-12",
+    r"^\d{1,20}-\d{1,20}$": "the id of an event, as it was sent",
+    r"^\d{1,16}$": "the id of an event, as it was sent",
+    r"^https?://": "a URL with http:// or https://",
+    r"^(auto|\d{2,4}x\d{2,4})$": "WIDTHxHEIGHT in pixels, or auto",
+    r"^\d{2,4}x\d{2,4}(,\d{2,4}x\d{2,4})*$": "sizes in pixels: 512x512,768x512",
+    r"^(\S+:\d{1,5})?$": "HOST:PORT",
+    rf"^({DEVICES})$": "auto, cpu, mps, xpu, cuda, or cuda:0 and so on, several with commas between them",
 }
 _LIMITS = {"ge": "at least", "le": "at most", "gt": "more than", "lt": "less than"}
 

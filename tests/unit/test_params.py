@@ -202,7 +202,7 @@ def test_a_setting_is_refused_by_the_name_of_its_variable() -> None:
         Settings(tenant="a b")
     refused = refusal(caught.value, "IMG2IMG_")
     assert refused.field == "IMG2IMG_TENANT"
-    assert refused.reason.startswith("give text of the form ^[A-Z")
+    assert refused.reason.startswith("give 1 to 64 letters, digits")
 
 
 def test_sides_that_are_no_multiples_of_8_are_taken_only_where_that_is_said() -> None:

@@ -2,13 +2,17 @@
 
 import base64
 import io
-from typing import Any
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import jsonschema_rs
 import pytest
 from PIL import Image
+from pydantic import Field, TypeAdapter, ValidationError
 
 from img2img_gateway.app import create_app
+from img2img_shared.refusals import refusal
+from img2img_shared.settings import Settings
 
 DOCUMENT: dict[str, Any] = create_app().openapi()
 OPERATIONS = {
@@ -100,3 +104,22 @@ def test_pictures_in_examples_can_be_sent_as_they_stand() -> None:
     assert pictures
     for picture in pictures:
         Image.open(io.BytesIO(base64.b64decode(picture, validate=True))).load()
+
+
+def test_what_a_pattern_asks_for_is_told_in_words() -> None:
+    patterns = set(_patterns([DOCUMENT, Settings.model_json_schema()]))
+    assert len(patterns) > 10
+    for pattern in patterns:
+        with pytest.raises(ValidationError) as caught:
+            TypeAdapter(Annotated[str, Field(pattern=pattern)]).validate_python("\0")
+        assert "text of the form" not in refusal(caught.value).reason
+
+
+def _patterns(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        if isinstance(schema.get("pattern"), str):
+            yield schema["pattern"]
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _patterns(part)
