@@ -11,8 +11,8 @@ V = TypeVar("V")
 class LruCache(Generic[K, V]):
     """The most recently used values. Not thread-safe.
 
-    Unlike `functools.lru_cache` and cachetools, it holds a value that is larger than the whole bound: who has
-    just loaded a large network uses it next.
+    Unlike `cachetools.LRUCache`, it can hold a value that is larger than the bound: what was loaded last is
+    about to be used.
 
     Args:
         size_of: what a value takes, in any unit; asked once, when it is put in.
