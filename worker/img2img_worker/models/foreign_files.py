@@ -20,5 +20,9 @@ def reading(message: str = "not readable ({})") -> Iterator[None]:
     except (OSError, MemoryError, ValueError, FarmError):
         raise
     except Exception as error:
-        lines = str(error).splitlines() or [type(error).__name__]
-        raise ValueError(message.format(lines[0])) from None
+        raise ValueError(message.format(first_line(error))) from None
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without the lines of details that libraries append; its type if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -14,6 +14,7 @@ from img2img_shared.errors import Refused
 from img2img_shared.model_folders import files_below
 from img2img_worker.models.checkpoints.weights import assemble, read_weights
 from img2img_worker.models.control.drawing_networks import Weights
+from img2img_worker.models.foreign_files import first_line
 from img2img_worker.models.kind_folders import kind_folders
 
 #: where they are in a folder of models, and where A1111's extension puts its downloads
@@ -87,7 +88,7 @@ class OnnxFile:
         try:
             return cv2.dnn.readNetFromONNX(str(path))
         except cv2.error as error:
-            raise _unusable(file, _first_line(error)) from None
+            raise _unusable(file, first_line(error)) from None
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class TransformersFolder:
             processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
             network = auto.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         except Exception as error:  # transformers raises many kinds for a broken folder
-            raise _unusable(folder.name, _first_line(error)) from None
+            raise _unusable(folder.name, first_line(error)) from None
         return processor, network.to(places.device).eval()
 
 
@@ -127,7 +128,3 @@ def _missing(wanted: str) -> Refused:
 
 def _unusable(name: str, reason: str) -> Refused:
     return Refused("control.module", None, f"{name} cannot be used: {reason}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

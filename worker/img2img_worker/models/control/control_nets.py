@@ -18,6 +18,7 @@ from img2img_worker.models.control.files import name_of
 from img2img_worker.models.control.image_prompt import ImagePromptAdapter, ImagePromptNetwork
 from img2img_worker.models.control.networks import ControlNetwork
 from img2img_worker.models.file_cache import FileVersion, read_once
+from img2img_worker.models.foreign_files import first_line
 from img2img_worker.models.kind_folders import kind_folders
 from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
 
@@ -138,8 +139,7 @@ class ControlNets:
             ) from None
         except (LookupError, ValueError) as error:
             # the tensors by which its kind is known are there, but others are missing or of another shape
-            line = (str(error).splitlines() or [type(error).__name__])[0]
-            reason = f"it is no complete network ({line}); use another copy"
+            reason = f"it is no complete network ({first_line(error)}); use another copy"
             raise Refused("control.model", name_of(path), reason) from None
         self._loaded.put(key, loaded)
         return loaded

@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from img2img_worker.models.file_cache import read_once
-from img2img_worker.models.foreign_files import reading
+from img2img_worker.models.foreign_files import first_line, reading
 from img2img_worker.models.pickles import load_pickle
 from img2img_worker.models.upscalers.spandrel_import import spandrel
 
@@ -84,7 +84,7 @@ def _load_descriptor(path: Path, device: torch.device) -> Any:
     except torch.OutOfMemoryError:
         raise MemoryError(f"no memory for {path.name} beside what is in flight") from None
     except (RuntimeError, KeyError, ValueError, AssertionError, TypeError, IndexError) as error:
-        raise ValueError(f"its tensors do not fit together ({_first_line(error)})") from None
+        raise ValueError(f"its tensors do not fit together ({first_line(error)})") from None
     found.to(torch.float32).eval()
     return found
 
@@ -105,7 +105,7 @@ def read_state(path: Path, device: str) -> dict[str, Tensor]:
         else:
             state = load_pickle(path, device=device)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"not readable ({_first_line(error)})") from None
+        raise ValueError(f"not readable ({first_line(error)})") from None
     if not isinstance(state, dict):
         raise ValueError("it holds no tensors by name")
     with reading("it holds more than tensors by name ({})"):
@@ -118,7 +118,3 @@ def _package() -> Any:
         return spandrel()
     except ImportError as error:
         raise ValueError(f"the package spandrel, which runs it, is not installed ({error})") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
