@@ -16,9 +16,9 @@ from img2img_shared.errors import Refused
 
 Array = npt.NDArray[np.float64]
 
-
-#: the part of the signal's variance that A1111 leaves at the last level of zero terminal SNR
-_LAST_ALPHA = 4.8973451890853435e-08
+#: the part of the signal's variance that A1111 leaves at the last level of zero terminal SNR: with none, its
+#: sigma would be infinite
+LAST_ALPHA = 4.8973451890853435e-08
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,7 +122,7 @@ class NoiseLevels:
         signal = torch.tensor(self.alphas_cumprod, dtype=self.precision).sqrt()
         first, last = signal[0].clone(), signal[-1].clone()
         alphas = ((signal - last) * (first / (first - last))) ** 2
-        alphas[-1] = _LAST_ALPHA
+        alphas[-1] = LAST_ALPHA
         return replace(self, alphas_cumprod=np.asarray(alphas, dtype=np.float64))
 
     @property

@@ -11,10 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2img_shared.errors import Refused
-from img2img_worker.sampling.levels import ContinuousLevels, NoiseLevels
-
-#: A1111's value for the last abar of a zero-terminal-SNR model, which would be 0 and its sigma infinite
-_TERMINAL_ABAR = 4.8973451890853435e-08
+from img2img_worker.sampling.levels import LAST_ALPHA, ContinuousLevels, NoiseLevels
 
 #: most training steps; published checkpoints have 1,000
 _MOST_STEPS = 100_000
@@ -120,9 +117,12 @@ def _abar(config: Mapping[str, Any]) -> NDArray[np.float32]:
 
 
 def _zero_terminal(abar: NDArray[np.float32]) -> NDArray[np.float32]:
-    """abar, shifted and scaled so that the last step has no signal (Lin et al. 2023, algorithm 1)."""
+    """abar, shifted and scaled so that the last step has next to no signal (Lin et al. 2023, algorithm 1).
+
+    `NoiseLevels.zero_terminal_snr` is the same by torch's operations, which round some last bits differently.
+    """
     root = np.sqrt(abar)
     first, last = root[0], root[-1]
     rescaled: NDArray[np.float32] = ((root - last) * (first / (first - last))) ** 2
-    rescaled[-1] = _TERMINAL_ABAR
+    rescaled[-1] = LAST_ALPHA
     return rescaled
