@@ -1,4 +1,4 @@
-"""Networks and graphs on a GPU: they answer as torch's own layers do, and as calls that are not recorded."""
+"""Networks and graphs on a GPU give the answers of torch's own layers, and of calls that are not recorded."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,8 +36,8 @@ def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def exact() -> Iterator[None]:
-    """Convolutions in float32 as they are named."""
+def full_precision() -> Iterator[None]:
+    """Convolutions of float32 in full precision, not in TF32."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     yield
@@ -59,7 +59,7 @@ def call(family: StableDiffusion, n: int, side: int = 64) -> tuple[Tensor, Tenso
 
 
 @pytest.mark.parametrize("side", [64, 72, 136])
-def test_networks_answer_as_with_torchs_layers(
+def test_networks_with_our_kernels_answer_like_those_with_torchs_layers(
     checkpoint: Path, side: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = opened(checkpoint)
@@ -79,7 +79,7 @@ def test_networks_answer_as_with_torchs_layers(
 
 
 @pytest.mark.parametrize("tiling", [False, True])
-def test_a_recorded_call_answers_to_the_bit(checkpoint: Path, tiling: bool) -> None:
+def test_a_recorded_call_has_the_same_bits_as_one_that_is_made(checkpoint: Path, tiling: bool) -> None:
     family = opened(checkpoint, torch.float16)
     graphs = family._graphs
     assert graphs is not None
@@ -104,7 +104,9 @@ def test_a_recorded_call_answers_to_the_bit(checkpoint: Path, tiling: bool) -> N
 
 
 @pytest.mark.parametrize("float8", [False, True])
-def test_a_recorded_call_has_the_weights_of_its_time(sd1: Path, tmp_path: Path, float8: bool) -> None:
+def test_a_recorded_call_uses_the_weights_that_are_merged_now(
+    sd1: Path, tmp_path: Path, float8: bool
+) -> None:
     plain = opened(sd1)
     write_kohya(tmp_path / "ink.safetensors", plain.unet.cpu(), UNET, seed=10)
     family = opened(sd1, lora_folder=tmp_path, float8=float8)
@@ -123,7 +125,7 @@ def test_a_recorded_call_has_the_weights_of_its_time(sd1: Path, tmp_path: Path, 
     assert torch.equal(first[1], again[1])
 
 
-def test_a_recorded_call_has_the_loras_of_its_rows(sd1: Path, tmp_path: Path) -> None:
+def test_a_recorded_call_uses_the_loras_of_its_current_rows(sd1: Path, tmp_path: Path) -> None:
     plain = opened(sd1)
     layers = [
         name for name, module in plain.unet.cpu().named_modules()
@@ -154,7 +156,7 @@ def test_a_recorded_call_has_the_loras_of_its_rows(sd1: Path, tmp_path: Path) ->
     assert sum(unlike > 1e-2) == 4  # all but the middle row's
 
 
-def test_deterministic_pictures_do_not_depend_on_company(sd1: Path) -> None:
+def test_deterministic_pictures_do_not_depend_on_what_renders_beside_them(sd1: Path) -> None:
     family = opened(sd1, torch.float16)
     renders = [render(i, steps=8, denoising_strength=0.3 + 0.1 * (i % 7)) for i in range(9)]
     with Engine(family, slots=8, deterministic=True) as engine:
@@ -164,7 +166,7 @@ def test_deterministic_pictures_do_not_depend_on_company(sd1: Path) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_pictures_in_flight_are_those_of_a_cpu(sd1: Path) -> None:
+def test_pictures_rendered_together_are_like_those_of_a_cpu(sd1: Path) -> None:
     on_gpu, on_cpu = opened(sd1), open_checkpoint(sd1)
     renders = [render(i, steps=8, denoising_strength=0.3 + 0.1 * (i % 7)) for i in range(6)]
     pictures = []
@@ -176,7 +178,7 @@ def test_pictures_in_flight_are_those_of_a_cpu(sd1: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is no second GPU here")
-def test_pictures_of_a_second_gpu_are_those_of_a_cpu(sd1: Path) -> None:
+def test_pictures_of_a_second_gpu_are_like_those_of_a_cpu(sd1: Path) -> None:
     second = open_checkpoint(sd1, device="cuda:1")
     renders = [render(i, steps=8, denoising_strength=0.9) for i in range(6)]
     pictures = []

@@ -1,4 +1,4 @@
-"""Pictures of a GPU whose VAE runs beside the model calls are those of one image after the other."""
+"""A VAE that runs beside the model calls makes the same pictures as one that runs between them."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -23,14 +23,14 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 
 #: seconds after which a test has hung
 PATIENCE = 300
-#: cycles of a GPU that are some 50 ms, and some seconds
+#: cycles of a GPU that take about 50 ms, and a few seconds
 SHORT, LONG = 10**8, 6 * 10**9
 SIZES = ((64, 64), (128, 64), (192, 128))
 
 
 @pytest.fixture(autouse=True)
 def full_precision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Products in float32 as they are on a CPU: in TF32, how many rows there are is seen in a picture."""
+    """Convolutions of float32 in full precision: in TF32, a picture shows how many rows shared its calls."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     yield
     torch.cuda.synchronize()
@@ -48,7 +48,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., StableDiff
 
 
 def renders(n: int) -> list[Render]:
-    """Of three sizes, and of as many steps as bring them to their ends one by one and together."""
+    """Renders of three sizes and two to five steps, so that some end alone and some together."""
     return [
         render(number, width=width, height=height, steps=2 + number % 4, denoising_strength=0.9)
         for number, (width, height) in zip(range(n), SIZES * n, strict=False)
@@ -61,7 +61,7 @@ def alone(family: StableDiffusion, wanted: Sequence[Render], *, deterministic: b
 
 
 def slow(family: StableDiffusion, monkeypatch: pytest.MonkeyPatch, cycles: int) -> None:
-    """Has the device take so long before each decoding: what others do to its memory meanwhile shows."""
+    """Delay each decoding by so many cycles: the picture shows whether others overwrite its memory."""
     decode_steps = family.decode_steps
 
     def late(latents: Tensor, **more: Any) -> Steps[Decoded]:
@@ -81,11 +81,11 @@ def slow_to_encode(family: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(StableDiffusion, "encode_steps", lambda _, pixels, **more: late(pixels, **more))
 
 
-def off(one: Pixels, other: Pixels) -> int:
+def largest_difference(one: Pixels, other: Pixels) -> int:
     return int(np.abs(one.astype(int) - other).max())
 
 
-def test_pictures_of_images_in_flight_together_are_those_of_one_by_one(
+def test_pictures_rendered_together_are_like_those_rendered_one_by_one(
     opened: Callable[..., StableDiffusion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family, wanted = opened(), renders(36)
@@ -94,11 +94,11 @@ def test_pictures_of_images_in_flight_together_are_those_of_one_by_one(
     with Engine(family, slots=16, deterministic=False) as engine:
         futures = [engine.submit(each) for each in wanted]
         pictures = [future.result(PATIENCE) for future in futures]
-    assert max(map(off, pictures, expected)) <= 1
+    assert max(map(largest_difference, pictures, expected)) <= 1
 
 
 @pytest.mark.parametrize("vae_dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_in_deterministic_mode_they_are_so_to_the_byte(
+def test_in_deterministic_mode_they_are_the_same_to_the_byte(
     opened: Callable[..., StableDiffusion], monkeypatch: pytest.MonkeyPatch, vae_dtype: torch.dtype
 ) -> None:
     family, wanted = opened(vae_dtype=vae_dtype), renders(36)
@@ -111,7 +111,7 @@ def test_in_deterministic_mode_they_are_so_to_the_byte(
     assert all(np.array_equal(*both) for both in zip(pictures, expected, strict=True))
 
 
-def test_nothing_is_lost_where_many_end_at_once_and_some_are_cancelled(
+def test_nothing_is_lost_when_many_end_at_once_and_some_are_cancelled(
     opened: Callable[..., StableDiffusion],
 ) -> None:
     family = opened()
@@ -144,7 +144,7 @@ def test_a_slot_is_free_and_others_have_calls_while_a_picture_is_decoded(
     opened: Callable[..., StableDiffusion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family = opened()
-    alone(family, renders(3), deterministic=False)  # what a first call costs
+    alone(family, renders(3), deterministic=False)  # so that the first calls are not slow below
     slow(family, monkeypatch, LONG)
     is_done: list[bool] = []
     with Engine(family, slots=1, deterministic=False) as engine:
@@ -166,14 +166,16 @@ def test_what_was_launched_is_delivered_though_the_engine_closes(
     began = threading.Event()
     with Engine(family, slots=1, deterministic=True) as engine:
         first = engine.submit(wanted)
-        # it has the first's slot, so that the first's decoding is under way
+        # it gets the slot of the first, which is being decoded by then
         second = engine.submit(render(2, steps=20), lambda *_: began.set())
         assert began.wait(PATIENCE)
         second.cancel()
     assert np.array_equal(first.result(0), expected)
 
 
-def test_what_overflows_where_it_is_encoded_is_encoded_again(opened: Callable[..., StableDiffusion]) -> None:
+def test_a_picture_that_overflows_in_the_encoder_is_encoded_again(
+    opened: Callable[..., StableDiffusion],
+) -> None:
     half, wanted = opened(vae_dtype=torch.float16), renders(12)
     half.vae.network.encoder.conv_in.weight.data.mul_(2**16)
     half.vae.network.encoder.conv_in.bias.data.fill_(6e4)
@@ -188,7 +190,7 @@ def test_what_overflows_where_it_is_encoded_is_encoded_again(opened: Callable[..
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
-def test_what_overflows_in_half_precision_is_a_picture_all_the_same(
+def test_a_picture_that_overflows_in_half_precision_is_decoded_all_the_same(
     opened: Callable[..., StableDiffusion], deterministic: bool
 ) -> None:
     whole, half = opened(), opened(vae_dtype=torch.float16)
@@ -200,7 +202,7 @@ def test_what_overflows_in_half_precision_is_a_picture_all_the_same(
     with Engine(half, slots=8, deterministic=deterministic) as engine:
         futures = [engine.submit(each) for each in wanted]
         pictures = [future.result(PATIENCE) for future in futures]
-    assert max(map(off, pictures, expected)) < 12
+    assert max(map(largest_difference, pictures, expected)) < 12
     assert half.vae.network.dtype == (torch.float16 if deterministic else torch.float32)
     if deterministic:
         expected = alone(half, wanted, deterministic=True)
@@ -209,7 +211,7 @@ def test_what_overflows_in_half_precision_is_a_picture_all_the_same(
 
 def test_short_memory_costs_time_and_no_picture(opened: Callable[..., StableDiffusion]) -> None:
     family = opened()
-    # of one picture, which is encoded once: so that they begin and end together, and are decoded by four
+    # all of one picture, which is encoded once, so that they begin and end together and are decoded in fours
     picture = render(0, width=512, height=512, steps=10, denoising_strength=0.9)
     wanted = [replace(picture, seed=number) for number in range(8)]
 
@@ -238,5 +240,5 @@ def test_short_memory_costs_time_and_no_picture(opened: Callable[..., StableDiff
             pictures = [future.result(PATIENCE) for future in futures]
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert short, "there was memory for all"
-    assert max(map(off, pictures, expected)) <= 1
+    assert short, "there was enough memory for all"
+    assert max(map(largest_difference, pictures, expected)) <= 1

@@ -1,4 +1,4 @@
-"""Kernels of ours answer as torch's own layers do: on a GPU, and where Triton interprets them, on a CPU."""
+"""Our kernels give the answers of torch's own layers: on a GPU, or on a CPU if Triton interprets them."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -24,21 +24,21 @@ IS_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if IS_GPU else "cpu"
 
 pytestmark = pytest.mark.skipif(
-    not (IS_GPU or knobs.runtime.interpret), reason="no GPU, and nobody interprets"
+    not (IS_GPU or knobs.runtime.interpret), reason="there is no GPU, and Triton does not interpret"
 )
 
-#: of pictures [R, C, H, W]: channels that are no power of two, a single pixel, and more parts than are added
-#: up at a time
+#: shapes of pictures [R, C, H, W]: with channels that are no power of two, of a single pixel, and with more
+#: parts than are added up at a time
 SHAPES = [(2, 48, 5, 3), (2, 32, 1, 1), (1, 16, 33, 34)]
-#: that take an interpreter minutes
+#: shapes that take Triton's interpreter minutes
 LARGE = [(2, 320, 9, 7), (3, 960, 4, 4), (1, 128, 96, 100), (1, 32, 2048, 2056)]
-#: what is near enough
-LOW = {torch.float32: 2e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+#: largest accepted difference, absolute and relative
+TOLERANCE = {torch.float32: 2e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 @pytest.fixture(autouse=True)
-def exact() -> Iterator[None]:
-    """Random numbers that are the same each time, and convolutions in float32 as they are named."""
+def same_each_time() -> Iterator[None]:
+    """The same random numbers each time, and convolutions of float32 in full precision, not in TF32."""
     torch.manual_seed(1)
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
@@ -46,10 +46,10 @@ def exact() -> Iterator[None]:
     torch.backends.cudnn.allow_tf32 = before
 
 
-@pytest.mark.parametrize("dtype", LOW, ids=str)
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("shape", SHAPES + LARGE if IS_GPU else SHAPES, ids=str)
 @pytest.mark.parametrize(("silu", "adds"), [(False, 0), (True, 1), (True, 2)])
-def test_a_group_norm_is_torchs(
+def test_a_group_norm_answers_like_torchs(
     dtype: torch.dtype, shape: tuple[int, int, int, int], silu: bool, adds: int
 ) -> None:
     rows, channels = shape[:2]
@@ -61,19 +61,19 @@ def test_a_group_norm_is_torchs(
     wanted = torch.group_norm(given, 16, weight.float(), bias.float(), 1e-5)
     wanted = F.silu(wanted) if silu else wanted
     found = group_norm(x, 16, weight, bias, 1e-5, add=add, silu=silu)
-    torch.testing.assert_close(found.float(), wanted, rtol=LOW[dtype], atol=LOW[dtype])
+    torch.testing.assert_close(found.float(), wanted, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
     assert found.stride() == x.stride()
     one = group_norm(x[:1], 16, weight, bias, 1e-5, add=None if add is None else add[:1], silu=silu)
     assert torch.equal(one, found[:1])  # however many rows there are
 
 
-@pytest.mark.parametrize("dtype", LOW, ids=str)
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("shape", [(3, 7, 320), (2, 5, 48), (1, 2, 2560)], ids=str)
-def test_norms_and_gates_of_tokens_are_torchs(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+def test_norms_and_gates_of_tokens_answer_like_torchs(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     x = (torch.randn(shape, device=DEVICE) * 2 + 5).to(dtype)
     weight, bias = torch.randn(2, shape[-1], device=DEVICE).to(dtype)
     wanted = F.layer_norm(x.float(), shape[-1:], weight.float(), bias.float())
-    near = LOW[dtype]
+    near = TOLERANCE[dtype]
     torch.testing.assert_close(layer_norm(x, weight, bias, 1e-5).float(), wanted, rtol=near, atol=near)
     one, gate = x.float().chunk(2, dim=-1)
     torch.testing.assert_close(gated(x).float(), one * F.gelu(gate), rtol=near, atol=near)
@@ -82,7 +82,7 @@ def test_norms_and_gates_of_tokens_are_torchs(dtype: torch.dtype, shape: tuple[i
     torch.testing.assert_close(summed(picture, picture, bias).float(), wanted, rtol=near, atol=near)
 
 
-@pytest.mark.parametrize("dtype", LOW, ids=str)
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("shape", [*SHAPES, (66, 4, 3, 3)], ids=str)
 def test_each_pixel_becomes_four(dtype: torch.dtype, shape: tuple[int, int, int, int]) -> None:
     x = torch.randn(shape, device=DEVICE).to(dtype).contiguous(memory_format=torch.channels_last)
@@ -91,7 +91,7 @@ def test_each_pixel_becomes_four(dtype: torch.dtype, shape: tuple[int, int, int,
     assert found.is_contiguous(memory_format=torch.channels_last)
 
 
-#: layers by name, with the shape of what they are given
+#: layers by name, with the shape of their input
 LAYERS: dict[str, tuple[Callable[[], nn.Linear | nn.Conv2d], tuple[int, ...]]] = {
     "linear": (lambda: nn.Linear(48, 80), (4, 70, 48)),
     "of one vector": (lambda: nn.Linear(48, 80), (4, 48)),
@@ -103,12 +103,12 @@ LAYERS: dict[str, tuple[Callable[[], nn.Linear | nn.Conv2d], tuple[int, ...]]] =
 }
 
 
-# the interpreter takes bfloat16 in matrix products for whole numbers
-@pytest.mark.parametrize("dtype", LOW if IS_GPU else [*LOW][:2], ids=str)
+# in matrix products, the interpreter takes bfloat16 for whole numbers
+@pytest.mark.parametrize("dtype", TOLERANCE if IS_GPU else [*TOLERANCE][:2], ids=str)
 @pytest.mark.parametrize("ranks", [(16, 32), (3, 40), (16, 200)], ids=str)
 @pytest.mark.parametrize("name", LAYERS if IS_GPU else [*LAYERS][:5])
 @torch.inference_mode()
-def test_products_are_added_to_the_rows_whose_they_are(
+def test_products_are_added_to_their_own_rows_only(
     name: str, ranks: Sequence[int], dtype: torch.dtype
 ) -> None:
     """The first row has none, the second two; the rows beside one with an overflow get none of it."""
@@ -140,7 +140,7 @@ def test_products_are_added_to_the_rows_whose_they_are(
             answer.clone(), given, table.places[0], table.scales[0], convolution=convolution,
             ranks=table.ranks, is_aligned=table.is_aligned,
         )  # fmt: skip
-        torch.testing.assert_close(found.float(), wanted, rtol=LOW[dtype], atol=LOW[dtype])
+        torch.testing.assert_close(found.float(), wanted, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
         return found
 
     device = torch.device(DEVICE)
