@@ -36,7 +36,8 @@ class Part:
         try:
             return data.decode()
         except UnicodeDecodeError:
-            raise Refused(self.name, data, "send text in UTF-8") from None
+            reason = "send text in UTF-8 here, and pictures under the name image, mask, ..."
+            raise Refused(self.name, data, reason) from None
 
 
 async def read_parts(request: Request, largest: int, new_file: Callable[[], SentFile]) -> AsyncIterator[Part]:

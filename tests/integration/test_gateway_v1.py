@@ -133,6 +133,13 @@ def test_parameters_may_be_fields_of_the_form(gateway: Gateway, fake_worker: Fak
     assert params["seed"] >= 0
 
 
+def test_a_picture_under_another_name_is_refused_with_the_names_it_may_have(gateway: Gateway) -> None:
+    answer = gateway.http.post("/v1/jobs/upload", files=[("images", ("a.png", picture()))])
+    told = refusal(answer)
+    assert told["field"] == "images"
+    assert "pictures under the name image, mask" in told["allowed"]
+
+
 def test_masks_of_a_form_go_with_their_pictures(
     gateway: Gateway, fake_worker: FakeWorker, redis_url: str
 ) -> None:
