@@ -17,7 +17,7 @@ def control_net(checkpoint: Path, seed: int) -> ControlNetModel:
     unet = UNet2DConditionModel.from_pretrained(checkpoint / "unet", low_cpu_mem_usage=False)
     torch.manual_seed(seed)
     network: Any = ControlNetModel.from_unet(unet, load_weights_from_unet=True)
-    return _shaken(network, ("controlnet_",), 0.3)
+    return _randomized(network, ("controlnet_",), 0.3)
 
 
 def write_diffusers(network: ControlNetModel, path: Path) -> Path:
@@ -44,7 +44,7 @@ def union(checkpoint: Path, seed: int) -> ControlNetUnionModel:
     network: Any = ControlNetUnionModel(
         **{**shared, "num_trans_channel": 64, "num_trans_head": 8, "num_proj_channel": 64}
     )
-    return _shaken(network, ("controlnet_", "spatial_ch_projs", "task_embedding"), 0.3)
+    return _randomized(network, ("controlnet_", "spatial_ch_projs", "task_embedding"), 0.3)
 
 
 def write_lora(network: ControlNetModel, checkpoint: Path, path: Path) -> Path:
@@ -77,7 +77,7 @@ def adapter(channels: tuple[int, ...], seed: int, kind: str = "full_adapter") ->
     network: Any = T2IAdapter(
         in_channels=3, channels=channels, num_res_blocks=2, downscale_factor=8, adapter_type=kind
     )
-    return _shaken(network, ("adapter.",), 0.1)
+    return _randomized(network, ("adapter.",), 0.1)
 
 
 def write_original_adapter(network: T2IAdapter, path: Path) -> Path:
@@ -117,8 +117,8 @@ def write_difference(network: ControlNetModel, checkpoint: Path, path: Path) -> 
     return path
 
 
-def _shaken(network: Any, prefixes: tuple[str, ...], scale: float) -> Any:
-    """Make the last convolutions non-zero: a freshly initialized control network adds nothing."""
+def _randomized(network: Any, prefixes: tuple[str, ...], scale: float) -> Any:
+    """Give the last convolutions random weights: a freshly initialized control network adds nothing."""
     with torch.no_grad():
         for name, weight in network.named_parameters():
             if name.startswith(prefixes):

@@ -23,7 +23,7 @@ def sd3_control(checkpoint: Path, seed: int, **more: Any) -> SD3ControlNetModel:
     torch.manual_seed(seed)
     # as many positions as the checkpoint has: another number could be read, but not told from the shapes
     network: Any = SD3ControlNetModel.from_config({**transformer.config, "num_layers": 1, **more})
-    return _shaken(network, ("controlnet_blocks.", "pos_embed_input."))
+    return _randomized(network, ("controlnet_blocks.", "pos_embed_input."))
 
 
 def flux_control(checkpoint: Path, seed: int, **more: Any) -> FluxControlNetModel:
@@ -33,7 +33,7 @@ def flux_control(checkpoint: Path, seed: int, **more: Any) -> FluxControlNetMode
     layers = {"num_layers": 1, "num_single_layers": 1}
     network: Any = FluxControlNetModel.from_config({**transformer.config, **layers, **more})
     parts = ("controlnet_blocks.", "controlnet_single_blocks.", "controlnet_x_embedder.", "input_hint_block.")
-    return _shaken(network, parts)
+    return _randomized(network, parts)
 
 
 def write_file(network: nn.Module, path: Path) -> Path:
@@ -97,8 +97,8 @@ def write_xlabs(network: FluxControlNetModel, path: Path) -> Path:
     return path
 
 
-def _shaken(network: Any, prefixes: tuple[str, ...]) -> Any:
-    """Make the last layers non-zero: a freshly initialized control network adds nothing."""
+def _randomized(network: Any, prefixes: tuple[str, ...]) -> Any:
+    """Give the last layers random weights: a freshly initialized control network adds nothing."""
     with torch.no_grad():
         for name, weight in network.named_parameters():
             if name.startswith(prefixes):

@@ -32,7 +32,7 @@ from tests.faults.soak.alone import Alone
 from tests.faults.soak.clients import Account, Client, PythonClient, SynchronousClient, UploadClient
 from tests.faults.soak.gateways import Gateway
 from tests.faults.soak.memory import Memory
-from tests.faults.soak.recipes import Kitchen
+from tests.faults.soak.recipes import Recipes
 from tests.faults.soak.reckoning import Reckoning
 from tests.faults.soak.saboteur import Saboteur
 from tests.reaper import watch_over_this_process
@@ -47,7 +47,7 @@ def clients(
     farm: FaultyFarm, gateways: list[Gateway], account: Account, wanted: argparse.Namespace
 ) -> list[Client]:
     """The clients: half of them use Python, a quarter each our HTTP API and A1111's."""
-    kitchen = Kitchen(wanted.seed)
+    recipes = Recipes(wanted.seed)
     with connect(farm.redis_url) as redis:
         ring = ApiKeys(redis, Store(farm.store_url))
         keys = {tenant: ring.create("soak", tenant)[1] for tenant in ("default", "synchronous")}
@@ -56,11 +56,11 @@ def clients(
     for number in range(wanted.clients):
         seed = wanted.seed + number
         if number % 2 == 0:
-            found.append(PythonClient(account, kitchen, seed, farm.settings, farm.model))
+            found.append(PythonClient(account, recipes, seed, farm.settings, farm.model))
         elif number % 4 == 1:
-            found.append(UploadClient(account, kitchen, seed, urls, keys["default"], farm.model))
+            found.append(UploadClient(account, recipes, seed, urls, keys["default"], farm.model))
         else:  # with a tenant of its own, whose jobs only its calls know
-            found.append(SynchronousClient(account, kitchen, seed, urls, keys["synchronous"], farm.model))
+            found.append(SynchronousClient(account, recipes, seed, urls, keys["synchronous"], farm.model))
     return found
 
 

@@ -14,7 +14,7 @@ import httpx
 from img2img_producer import Farm
 from img2img_shared.errors import StoreError, Unavailable
 from img2img_shared.settings import Settings
-from tests.faults.soak.recipes import Kitchen, Recipe
+from tests.faults.soak.recipes import Recipe, Recipes
 
 #: seconds between two submissions of a client, and before it repeats a request
 PACE, AGAIN = (0.5, 3.0), 0.1
@@ -59,10 +59,10 @@ class Account:
 class Client(ABC, threading.Thread):
     """A client, in a thread of its own."""
 
-    def __init__(self, account: Account, kitchen: Kitchen, seed: int) -> None:
+    def __init__(self, account: Account, recipes: Recipes, seed: int) -> None:
         super().__init__(daemon=True)
         self._account = account
-        self._kitchen = kitchen
+        self._recipes = recipes
         self._chance = random.Random(seed)
         self._stopped = threading.Event()
 
@@ -98,8 +98,8 @@ class Client(ABC, threading.Thread):
 class PythonClient(Client):
     """Submits as another service does, by `Farm`."""
 
-    def __init__(self, account: Account, kitchen: Kitchen, seed: int, settings: Settings, model: str) -> None:
-        super().__init__(account, kitchen, seed)
+    def __init__(self, account: Account, recipes: Recipes, seed: int, settings: Settings, model: str) -> None:
+        super().__init__(account, recipes, seed)
         self._settings = settings
         self._model = model
 
@@ -117,8 +117,8 @@ class PythonClient(Client):
 
     def _submit(self) -> None:
         recipe, inputs, key = (
-            self._kitchen.recipe(self._chance),
-            self._kitchen.inputs(self._chance),
+            self._recipes.recipe(self._chance),
+            self._recipes.inputs(self._chance),
             self._key(),
         )
         priority = self._chance.randint(-2, 2)
@@ -142,9 +142,9 @@ class HttpClient(Client):
     """Calls any of several gateways."""
 
     def __init__(
-        self, account: Account, kitchen: Kitchen, seed: int, urls: Sequence[str], key: str, model: str
+        self, account: Account, recipes: Recipes, seed: int, urls: Sequence[str], key: str, model: str
     ) -> None:
-        super().__init__(account, kitchen, seed)
+        super().__init__(account, recipes, seed)
         self._urls = urls
         self._model = model
         self._http = httpx.Client(headers={"X-API-Key": key}, timeout=PATIENCE)
@@ -168,8 +168,8 @@ class UploadClient(HttpClient):
 
     def _submit(self) -> None:
         recipe, inputs, key = (
-            self._kitchen.recipe(self._chance),
-            self._kitchen.inputs(self._chance),
+            self._recipes.recipe(self._chance),
+            self._recipes.inputs(self._chance),
             self._key(),
         )
         fields = {"model": self._model, **{name: str(value) for name, value in recipe.params().items()}}
@@ -196,7 +196,7 @@ class SynchronousClient(HttpClient):
     """Renders by A1111's ``img2img``, one picture per call."""
 
     def _submit(self) -> None:
-        recipe, picture = self._kitchen.recipe(self._chance), self._kitchen.picture(self._chance)
+        recipe, picture = self._recipes.recipe(self._chance), self._recipes.picture(self._chance)
         body = recipe.a1111(picture)
         answer = self._answer(lambda url: self._http.post(f"{url}/sdapi/v1/img2img", json=body))
         if answer is None:

@@ -44,7 +44,7 @@ class Recipe:
         return {**params, "init_images": [base64.b64encode(image).decode()]}
 
 
-class Kitchen:
+class Recipes:
     """The recipes and pictures of one run."""
 
     def __init__(self, seed: int) -> None:
