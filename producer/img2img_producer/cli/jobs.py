@@ -7,7 +7,7 @@ import typer
 
 from img2img_producer.cli.farm_choice import farm_of, model_of
 from img2img_producer.cli.render_messages import say_who_renders
-from img2img_producer.cli.renders import JobId
+from img2img_producer.cli.render_options import JobId
 from img2img_producer.cli.terminal import (
     job_facts,
     show_facts,

@@ -9,7 +9,7 @@ import typer
 
 from img2img_producer.cli.farm_choice import come_back, farm_of, model_of
 from img2img_producer.cli.page import OwnPage
-from img2img_producer.cli.renders import Model
+from img2img_producer.cli.render_options import Model
 from img2img_shared.command_line import Connection, say
 from img2img_shared.errors import Refused
 from img2img_shared.farm.model_names import DEFAULT_MODEL

@@ -17,6 +17,19 @@ from img2img_producer.cli.render_messages import (
     say_what_comes_first,
     say_who_renders,
 )
+from img2img_producer.cli.render_options import (
+    JobId,
+    Keep,
+    Key,
+    Model,
+    Name,
+    Out,
+    Overwrite,
+    ParamsFile,
+    Priority,
+    Size,
+    Tags,
+)
 from img2img_producer.cli.render_request import Request
 from img2img_producer.cli.sources import Sources, with_sources
 from img2img_producer.cli.terminal import job_facts, show_facts
@@ -30,40 +43,6 @@ from img2img_shared.errors import FarmError, NotFound, Refused
 from img2img_shared.job import JobState
 from img2img_shared.param_fields import EXTRAS_FIELDS
 from img2img_shared.param_groups.upscaling_params import UpscalingParams
-
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.", show_default=False)]
-ParamsFile = Annotated[
-    Path | None, typer.Option("--params", help="JSON file of parameters; options override it.")
-]
-Size = Annotated[
-    str | None,
-    typer.Option(
-        metavar="WxH",
-        help="Exact size of the results; by default each picture's own, within what the model was made for.",
-    ),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(help="Checkpoint: NAME, FOLDER or FILE.safetensors; by default the one that is served."),
-]
-Name = Annotated[str | None, typer.Option(help="For the job, to find it by: see img2img jobs.")]
-Tags = Annotated[list[str] | None, typer.Option("--tag", help="For the job, to find it by; may be repeated.")]
-Keep = Annotated[
-    str | None,
-    typer.Option(
-        help="How long its results stay in the store after its end: 30d, 12h, forever [IMG2IMG_KEEP]."
-    ),
-]
-Priority = Annotated[int, typer.Option(help="-100..100, higher goes first.")]
-Key = Annotated[
-    str | None, typer.Option("--idempotency-key", help="A repeat with the same key is the first job again.")
-]
-Overwrite = Annotated[
-    bool,
-    typer.Option("--overwrite", help="Overwrite other files in the folder; inputs are never overwritten."),
-]
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="Its id.", show_default=False)]
-
 
 #: parameters of how results are stored that `upscale` takes
 _OUTPUT = ("output_format", "quality")
