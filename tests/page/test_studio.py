@@ -73,6 +73,14 @@ def loaded(page: Page, selector: str) -> int:
     return int(page.evaluate(script))
 
 
+def test_a_picture_that_cannot_be_sent_is_named(visit: Callable[..., Visit]) -> None:
+    page = studio(
+        visit(refused=True), "/studio", file(), {"name": "empty.png", "mimeType": "image/png", "buffer": b""}
+    )
+    page.locator(".send").get_by_role("button", name="Render").click()
+    expect(page.get_by_role("alert").filter(has_text="empty.png: body is empty")).to_be_visible()
+
+
 def test_pictures_are_masked_rendered_and_shown(visit: Callable[..., Visit], gateway: Gateway) -> None:
     page = studio(visit(), "/studio", file("a.png"), file("b.png", (10, 20, 200)))
     page.get_by_role("button", name="Paint a mask for b.png").click()

@@ -14,7 +14,10 @@ export async function send(job, onProgress) {
   onProgress(done, n);
   const upload = async () => {
     for (let picture = left.pop(); picture; picture = left.pop()) {
-      const { key } = await call("POST", "/v1/inputs", { data: picture.file });
+      const { key } = await call("POST", "/v1/inputs", { data: picture.file }).catch((error) => {
+        error.message = `${picture.path}: ${error.message}`; // one of thousands, maybe
+        throw error;
+      });
       picture.key = key; // it need not be sent again with the next job
       done += 1;
       onProgress(done, n);
