@@ -105,6 +105,13 @@ def test_of_sdxls_text_encoders_the_first_alone_may_skip(opened: Opened) -> None
     assert not changed[len(changed) // 2 :].any()
 
 
+def test_clip_skip_has_no_effect_on_sd_2_even_where_sdxl_may_skip(opened: Opened) -> None:
+    _, family = opened(checkpoints.sd2)
+    options = PromptOptions(clip_skip=3, sdxl_clip_l_skip=True)
+    plain, skipped = (embedded(family, "a cat", options=each) for each in (DEFAULTS, options))
+    torch.testing.assert_close(skipped.context, plain.context, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("build", [checkpoints.sd1, checkpoints.sd2], ids=["SD 1.x", "SD 2.x"])
 def test_text_guides_as_in_diffusers(build: Build, opened: Opened) -> None:
     folder, family = opened(build)

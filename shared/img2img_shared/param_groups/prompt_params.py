@@ -45,7 +45,7 @@ class PromptParams(ParamGroup):
             ge=1,
             le=12,
             description="Layer of the text encoder to use, counted from the last: 2 is the one before it. "
-            "It has no effect beyond SD 1.x, except with `sdxl_clip_l_skip`.",
+            "It has no effect beyond SD 1.x, except on SDXL with `sdxl_clip_l_skip`.",
             examples=[2],
         ),
     ] = 1

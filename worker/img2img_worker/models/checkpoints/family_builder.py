@@ -113,7 +113,7 @@ def _text_encoders(
             index,
             layer=layer,
             projects=is_refiner or index == 1,
-            may_skip=index == 0 and not is_refiner,
+            may_skip=is_xl and index == 0 and not is_refiner,
         )
         for index in range(len(parts.text_encoders))
     )
