@@ -31,6 +31,15 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Urgent:
+    """What full workers are told of an image that is more urgent than all others that wait."""
+
+    priority: int
+    #: nothing else waits: there may be workers with threads left
+    is_only: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Lost:
     """A claim that must stop: its job was cancelled or interrupted, or another worker has its lease."""
 

@@ -8,7 +8,7 @@ import pytest
 
 from img2img_shared.errors import Unavailable
 from img2img_shared.ledger import Ledger
-from img2img_shared.records import Claim
+from img2img_shared.records import Claim, Urgent
 from tests.integration.ledger_helpers import FARM, MODEL, Take, a_job, die, due, taken
 
 
@@ -98,6 +98,10 @@ class Hearing:
         self._after = "0"
 
     def next(self, seconds: float = 0.001) -> int | None:
+        told = self.told(seconds)
+        return None if told is None else told.priority
+
+    def told(self, seconds: float = 0.001) -> Urgent | None:
         told, self._after = self._ledger.hear_urgent(MODEL, self._after, seconds)
         return told
 
@@ -107,7 +111,7 @@ def test_full_workers_are_told_of_what_is_more_urgent_than_all_that_waits(
 ) -> None:
     hearing = Hearing(ledger)
     ledger.submit(a_job("job-aaaa", 9, priority=1))
-    assert hearing.next() is None, "nothing waits: whoever has nothing to do takes it"
+    assert hearing.next() is None, "nothing is running: nobody is full"
     ledger.submit(a_job("job-bbbb", 1))
     ledger.submit(a_job("job-cccc", 1, priority=1))
     assert hearing.next() is None, "it waits for its turn"
@@ -120,6 +124,16 @@ def test_full_workers_are_told_of_what_is_more_urgent_than_all_that_waits(
     assert hearing.next() == 5
     assert 0 < raw.pttl(f"{FARM}:model:urgent:{MODEL}") <= 60_000
     assert [taken(take).priority for _ in range(3)] == [5, 3, 3]
+
+
+def test_they_are_told_of_what_nothing_else_waits_beside(ledger: Ledger, take: Take) -> None:
+    hearing = Hearing(ledger)
+    ledger.submit(a_job("job-aaaa", 1))
+    taken(take)
+    ledger.submit(a_job("job-bbbb", 1, priority=3))
+    assert hearing.told() == Urgent(priority=3, is_only=True)
+    ledger.submit(a_job("job-cccc", 1, priority=5))
+    assert hearing.told() == Urgent(priority=5, is_only=False)
 
 
 def test_so_are_they_when_it_is_resumed_raised_or_given_back(ledger: Ledger, take: Take) -> None:

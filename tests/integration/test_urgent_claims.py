@@ -11,7 +11,7 @@ import pytest
 
 from img2img_shared.errors import Unavailable
 from img2img_shared.ledger import Ledger
-from img2img_shared.records import Claim
+from img2img_shared.records import Claim, Urgent
 from img2img_worker.farm import urgent
 from img2img_worker.farm.claim_loop import ClaimLoop
 from img2img_worker.farm.current_model import CurrentModel
@@ -37,10 +37,10 @@ class Watched(Ledger):
         self.asked.append("look")
         return super().most_urgent(model) if self.is_told else None
 
-    def hear_urgent(self, model: str, after: str, seconds: float) -> tuple[int | None, str]:
+    def hear_urgent(self, model: str, after: str, seconds: float) -> tuple[Urgent | None, str]:
         told, heard = super().hear_urgent(model, after, seconds)
         if told is not None:
-            self.asked.append(f"told {told}")
+            self.asked.append(f"told {told.priority}")
             self.is_told = True
         return told, heard
 
@@ -87,12 +87,12 @@ class Worker:
 
 
 @pytest.fixture
-def worker(farm_redis: Any, take: Take) -> Callable[[int], Worker]:
-    """Makes one whose image has some priority; more of it wait."""
+def worker(farm_redis: Any, take: Take) -> Callable[..., Worker]:
+    """Makes one whose image has some priority; by default, more of it wait."""
 
-    def make(priority: int) -> Worker:
+    def make(priority: int, *, n: int = 9) -> Worker:
         ledger = Watched(farm_redis, [], lease=3600.0)
-        ledger.submit(a_job("job-aaaa", 9, priority=priority))
+        ledger.submit(a_job("job-aaaa", n, priority=priority))
         engine: Any = SimpleNamespace(slots=1)
         made = Worker(ledger, Leases(ledger, lambda _: None), current_model(engine, MODEL))
         made.leases.hold(taken(take), loaded_model(None, MODEL))
@@ -101,21 +101,39 @@ def worker(farm_redis: Any, take: Take) -> Callable[[int], Worker]:
     return make
 
 
-def test_it_is_told_and_claims_it(worker: Callable[[int], Worker]) -> None:
+def test_it_is_told_and_claims_it(worker: Callable[..., Worker]) -> None:
     full = worker(0)
     with full.looking():
         full.ledger.submit(a_job("job-bbbb", 1, priority=3))
         assert full.claimed.get(timeout=PATIENCE).job_id == "job-bbbb"
 
 
+def test_it_is_told_of_it_where_nothing_else_waits_and_leaves_it_to_workers_with_threads_first(
+    worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = worker(0, n=1)
+    waited: list[float | None] = []
+    wait = full.stopping.wait
+
+    def note(seconds: float | None = None) -> bool:
+        waited.append(seconds)
+        return wait(seconds)
+
+    monkeypatch.setattr(full.stopping, "wait", note)
+    with full.looking():
+        full.ledger.submit(a_job("job-bbbb", 1, priority=3))
+        assert full.claimed.get(timeout=PATIENCE).job_id == "job-bbbb"
+    assert waited[:1] == [urgent.TICKETS_FIRST]
+
+
 def test_of_what_is_less_urgent_than_all_in_hand_nothing_is_asked(
-    worker: Callable[[int], Worker], monkeypatch: pytest.MonkeyPatch
+    worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = worker(5)
     told = iter([(3, "1-0"), (5, "2-0"), (7, "3-0")])
     asked: list[str] = []
 
-    def hear(_model: str, after: str, _seconds: float) -> tuple[int | None, str]:
+    def hear(_model: str, after: str, _seconds: float) -> tuple[Urgent | None, str]:
         priority, heard = next(told, (None, after))
         if priority is None:
             full.stopping.wait()
@@ -123,7 +141,7 @@ def test_of_what_is_less_urgent_than_all_in_hand_nothing_is_asked(
         asked.append(f"told {priority} after {after}")
         if priority == 7:
             full.ledger.submit(a_job("job-bbbb", 1, priority=7))
-        return priority, heard
+        return Urgent(priority=priority, is_only=False), heard
 
     def look(model: str) -> int | None:
         asked.append("look")
@@ -138,7 +156,7 @@ def test_of_what_is_less_urgent_than_all_in_hand_nothing_is_asked(
 
 
 def test_redis_is_asked_nothing_while_there_are_threads_left(
-    worker: Callable[[int], Worker], monkeypatch: pytest.MonkeyPatch
+    worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     idle = worker(0)
     monkeypatch.setattr(idle, "leases", Leases(idle.ledger, lambda _: None))  # nothing in hand
@@ -150,7 +168,7 @@ def test_redis_is_asked_nothing_while_there_are_threads_left(
         waited.release()
         return wait(seconds)
 
-    def hear(_model: str, after: str, _seconds: float) -> tuple[int | None, str]:
+    def hear(_model: str, after: str, _seconds: float) -> tuple[Urgent | None, str]:
         asked.append("hear")
         return None, after
 
@@ -165,7 +183,7 @@ def test_redis_is_asked_nothing_while_there_are_threads_left(
 
 
 def test_what_nobody_told_of_is_found_by_a_look(
-    worker: Callable[[int], Worker], monkeypatch: pytest.MonkeyPatch
+    worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = worker(0)
     monkeypatch.setattr(full.ledger, "hear_urgent", lambda _model, after, _seconds: (None, after))
@@ -177,12 +195,12 @@ def test_what_nobody_told_of_is_found_by_a_look(
 
 
 def test_it_goes_on_when_redis_was_away(
-    worker: Callable[[int], Worker], monkeypatch: pytest.MonkeyPatch
+    worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = worker(0)
     hear, fails = full.ledger.hear_urgent, iter([True, True])
 
-    def away(*arguments: Any) -> tuple[int | None, str]:
+    def away(*arguments: Any) -> tuple[Urgent | None, str]:
         if next(fails, False):
             raise Unavailable("Redis does not answer")
         return hear(*arguments)

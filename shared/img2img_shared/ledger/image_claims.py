@@ -7,7 +7,7 @@ from img2img_shared.job import ImageState
 from img2img_shared.ledger import keys
 from img2img_shared.ledger.connect import reading
 from img2img_shared.ledger.part import LedgerPart
-from img2img_shared.records import Claim, Demand, ExpiredLeases, Lost
+from img2img_shared.records import Claim, Demand, ExpiredLeases, Lost, Urgent
 
 #: characters of a failure's reason that are kept
 REASON = 1000
@@ -62,16 +62,14 @@ class ImageClaims(LedgerPart):
         first = self._redis.call("ZRANGE", self._redis.key("model", "tenants", model), 0, 0)
         return int(first[0].split()[0]) if first else None
 
-    def hear_urgent(self, model: str, after: str, seconds: float) -> tuple[int | None, str]:
+    def hear_urgent(self, model: str, after: str, seconds: float) -> tuple[Urgent | None, str]:
         """Wait up to `seconds` for an image that is more urgent than all others of `model` that wait.
-
-        Not of each that `most_urgent` finds: where none waits, workers with nothing to do take it.
 
         Args:
             after: what the last call returned; "0" at first.
 
         Returns:
-            its priority, or None, and the value for the next call.
+            what is told of it, or None, and the value for the next call.
         """
         key, milliseconds = self._redis.key("model", "urgent", model), max(1, round(1000 * seconds))
         found = self._redis.call("XREAD", "BLOCK", milliseconds, "STREAMS", key, after)
@@ -79,7 +77,8 @@ class ImageClaims(LedgerPart):
             return None, after
         with reading(key):
             heard, fields = found[0][1][-1]
-            return int(fields[b"priority"]), str(heard, "utf-8")
+            is_only = fields.get(b"only") == b"1"  # an older version told of no such image
+            return Urgent(priority=int(fields[b"priority"]), is_only=is_only), str(heard, "utf-8")
 
     def renew(self, claims: Sequence[Claim]) -> list[Lost]:
         """Renew `claims` (of one model) for another lease; returns those that must stop now, or soon."""

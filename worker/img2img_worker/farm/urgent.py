@@ -13,6 +13,8 @@ from img2img_worker.farm.leases import LeasedClaim, Leases
 
 #: seconds between two looks of a full worker that is told of nothing: some microseconds of Redis
 EVERY = 0.25
+#: seconds that workers with threads left have to take what is told of while nothing else waits
+TICKETS_FIRST = 0.05
 #: seconds that a thread is waited for at the end
 PARTING = 5.0
 
@@ -103,5 +105,7 @@ class UrgentClaims:
         end = time.monotonic() + EVERY
         while (left := end - time.monotonic()) > 0 and not self._stopping.is_set():
             told, self._heard = self._ledger.hear_urgent(self._current.info.model, self._heard, left)
-            if told is not None and any(claim.priority < told for claim in self._leases.claims()):
+            if told is not None and any(claim.priority < told.priority for claim in self._leases.claims()):
+                if told.is_only:
+                    self._stopping.wait(TICKETS_FIRST)
                 return

@@ -20,14 +20,16 @@ local function entry(waiting, base, own)
   return math.max(tonumber(lowest), math.min(own, tonumber(highest) + 1))
 end
 
--- Tells full workers of a job that is about to enter, and is more urgent than all that wait. Where nothing waits, workers
--- have threads left, which take it by its ticket. They also look by themselves: nothing may fail because of this.
+-- Tells full workers of a job that is about to enter, and is more urgent than all that wait. Where nothing waits (but images
+-- are running), there may be workers with threads left, which take it by its ticket. Workers also look by themselves:
+-- nothing may fail because of this.
 local function tell(job)
   local first = redis.call('ZRANGE', model_key(job.model, 'tenants'), 0, 0)[1]
   local waiting = tonumber(string.match(first or '', '^%S+'))
-  if waiting and waiting < job.priority then
+  local is_only = not waiting and redis.call('EXISTS', model_key(job.model, 'leases')) == 1
+  if is_only or (waiting and waiting < job.priority) then
     local urgent = model_key(job.model, 'urgent')
-    try('XADD', urgent, 'MAXLEN', 1, '*', 'priority', job.priority)
+    try('XADD', urgent, 'MAXLEN', 1, '*', 'priority', job.priority, 'only', is_only and 1 or 0)
     try('PEXPIRE', urgent, TOLD)
   end
 end
