@@ -1,5 +1,6 @@
 """How one image of a job is made, without a farm around it."""
 
+import hashlib
 import io
 from dataclasses import replace
 
@@ -107,6 +108,15 @@ def test_an_input_of_its_own_makes_one_render_and_its_answer_the_file() -> None:
     assert "Seed: 71," in text
     assert "Model hash: 0123456789, Model: tiny-model," in text
     assert "RNG: CPU, Mask blur: 4, Version" in text, "A1111 tells it of an empty mask, and no more"
+
+
+def test_the_pixels_of_an_init_image_are_told_by_their_md5_where_a1111_tells_it() -> None:
+    image = {"image": picture("RGBA", "#20406080")}
+    steps = recipe(job(save_init_img=True), ITEM, 0, image, SERVED)
+    next(steps)
+    (data,) = finished(steps, np.full((64, 64, 3), 200, np.uint8)).values()
+    known = hashlib.md5(bytes.fromhex("20406080") * 64 * 64, usedforsecurity=False).hexdigest()
+    assert f", Init image hash: {known}, RNG: CPU" in read_texts(data)["parameters"]
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,16 @@ def test_many_tiles_may_be_rendered_by_others_and_come_to_the_same() -> None:
     assert apart.value.value == together.value.value, "the text, too"
 
 
+def test_where_others_render_the_tiles_no_hash_of_an_init_image_is_told() -> None:
+    given = params(sd_upscale_factor=5, save_init_img=True)
+    job = Job(id="0" * 16, model="tiny", params=given, n_inputs=1)
+    files = (encode_picture(noise(64, 64), "png") for _ in range(36))
+    with pytest.raises(StopIteration) as end:
+        next(recipe(job, ITEM, 0, {"image": encode_picture(noise(56, 56), "png")}, SERVED, files))
+    (data,) = end.value.value.values()
+    assert "Init image hash" not in read_texts(data)["parameters"]
+
+
 def test_tiles_under_a_mask_may_be_rendered_by_others_and_come_to_the_same() -> None:
     upscale = {"sd_upscale_upscaler": "Lanczos", "sd_upscale_factor": 5}
     given = params(**upscale, return_mask=True, mask_blur=2, images_per_input=2)

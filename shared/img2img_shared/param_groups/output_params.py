@@ -103,6 +103,15 @@ class OutputParams(ParamGroup):
             examples=[False],
         ),
     ] = True
+    save_init_img: Annotated[
+        bool,
+        Field(
+            title="Hash of the init image in infotext",
+            description="Write the MD5 of the init image's pixels into the infotext, as A1111 does where it "
+            "keeps init images (the farm always does). An SD upscale of more than 16 tiles has none.",
+            examples=[True],
+        ),
+    ] = False
     add_churn_to_info: Annotated[
         str,
         Field(

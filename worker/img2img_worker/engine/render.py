@@ -66,6 +66,8 @@ class Render:
     wants_latent: bool = False
     #: model calls of the pass before this one, after which its prompts' edits count on (A1111's hires fix)
     earlier_calls: int = 0
+    #: what its init image is known by, where the infotext shall tell it
+    init_hash: str | None = None
     #: another prompt than its own, whose LoRAs act on its texts
     read_with: str | None = None
 

@@ -18,6 +18,7 @@ from img2img_worker.farm.soft_inpainting_recipe import soft_inpaint
 from img2img_worker.farm.unit_pictures import PreparedUnits
 from img2img_worker.pictures.colour import correct_colours
 from img2img_worker.pictures.composite import Composed, compose
+from img2img_worker.pictures.decode import hash_of_pixels
 from img2img_worker.pictures.extras_picture import Pixels
 from img2img_worker.pictures.prepare import prepare
 from img2img_worker.pictures.size import fitted_size
@@ -99,6 +100,7 @@ def img2img(
         mask=prepared.mask,
         cond_mask=prepared.cond_mask,
         controls=units.controls(),
+        init_hash=hash_of_pixels(image) if params.save_init_img else None,
     )
     opening = None
     if params.soft_inpainting and prepared.mask is not None:

@@ -152,6 +152,7 @@ def _infotext(finished: FinishedPicture, served: Served) -> str:
         float8=served.float8,
         vae=served.vae(first.params, served.pinned),
         inpaints=_inpaints(finished, served),
+        init_hash=first.init_hash,
         has_mask=finished.has_mask,
         masked=first.mask is not None,
         hires=_hires(finished, served),

@@ -140,7 +140,9 @@ def sd_upscale(
         if rendered is not None:
             mosaic = mosaic_of(enlarged_size(picture.size, params), params)
             blank = {**pictures, "image": _png(Image.new("RGB", mosaic.tile))}
-            way = img2img(replace(render, params=params), blank, served)
+            # an infotext must not tell the hash of what is not the first tile
+            own = params.model_copy(update={"save_init_img": False})
+            way = img2img(replace(render, params=own), blank, served)
             return _from_rendered_tiles(way, mosaic.merged(map(_open, rendered)), has_mask="mask" in pictures)
         mosaic, picture = enlarged(picture, params, served.run_network(params))
         tiles = list(mosaic.cut(picture))

@@ -1,12 +1,13 @@
 """Decodes pictures from bytes that are not trusted."""
 
+import hashlib
 import io
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.picture_parts import too_many_parts
@@ -126,6 +127,12 @@ def count_pixels(data: bytes, field: str, max_pixels: int) -> int:
     except Exception as error:  # as in `decode_picture`
         raise _damaged(data, field) from error
     return _check_size(size, field, max_pixels)
+
+
+def hash_of_pixels(data: bytes) -> str:
+    """MD5 of a sound picture's pixels as its file has them, upright: A1111's "Init image hash"."""
+    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    return hashlib.md5(picture.tobytes(), usedforsecurity=False).hexdigest()
 
 
 def flatten(image: Image.Image, background: str) -> Image.Image:

@@ -38,6 +38,7 @@ def infotext(
     float8: bool = False,
     vae: tuple[str, str] | None = None,
     inpaints: bool = False,
+    init_hash: str | None = None,
     has_mask: bool = False,
     masked: bool = False,
     hires: Mapping[str, object] | None = None,
@@ -53,6 +54,7 @@ def infotext(
         float8: the checkpoint's weights are kept in 8 bits.
         vae: file name and short hash of a VAE that is not the checkpoint's own.
         inpaints: the checkpoint sees masks.
+        init_hash: see `hash_of_pixels`.
         has_mask: a mask came with the picture; else mask parameters are left out.
         masked: the mask had an effect (`Prepared.mask` is there), and was not empty.
         hires: the entries of a second pass.
@@ -69,7 +71,7 @@ def infotext(
         **(_FLOAT8 if float8 else {}),
         **_vae_pairs(params, vae),
         **_variation_pairs(params, subseed),
-        **_option_pairs(params, inpaints=inpaints),
+        **_option_pairs(params, init_hash, inpaints=inpaints),
         **_script_pairs(params),
         **(_soft_pairs(params) if has_mask else {}),
         **({} if waits else controls),
@@ -128,7 +130,7 @@ def _variation_pairs(params: Params, subseed: int) -> dict[str, object]:
     }
 
 
-def _option_pairs(params: Params, *, inpaints: bool) -> dict[str, object]:
+def _option_pairs(params: Params, init_hash: str | None, *, inpaints: bool) -> dict[str, object]:
     is_full = params.txt2img and not params.enable_hr
     ratio, hires_ratio = params.token_merging_ratio, params.token_merging_ratio_hr
     return {
@@ -138,6 +140,7 @@ def _option_pairs(params: Params, *, inpaints: bool) -> dict[str, object]:
         "ENSD": seed_delta(params),
         "Token merging ratio": ratio or None,
         "Token merging ratio hr": (hires_ratio or ratio or None) if params.enable_hr else None,
+        "Init image hash": init_hash,
         "RNG": params.noise_source.upper(),
         "Tiling": params.tiling or None,  # "True"
     }
