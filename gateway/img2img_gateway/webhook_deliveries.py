@@ -25,9 +25,8 @@ from img2img_shared.ledger.tables import FairAgenda, Table
 
 #: seconds from each try to the next: about a day in all, as Standard Webhooks proposes
 BACKOFF = (5, 60, 300, 1800, 7200, 18000, 36000, 36000)
-#: deliveries that are tried at the same time, of all tenants, of one, and of one to one host: a tenant whose
-#: targets are slow holds up its own deliveries only, and such a target those to itself
-AT_ONCE, SHARE, LANE = 64, 16, 8
+#: deliveries that are tried at the same time; tenants share them, and so do the hosts of each
+AT_ONCE = 64
 #: deliveries of a tenant to a host that are due and not begun from which on they are behind
 BEHIND = 100
 #: deliveries of a tenant to a host that wait, for their next try too, from which on there is no room for more
@@ -71,9 +70,7 @@ class Deliveries:
         self._redis = farm.redis
         self._secret = secret
         self._private = farm.settings.webhook_private
-        self._due = FairAgenda(
-            farm.redis, "due", "deliveries", most=AT_ONCE, share=SHARE, lane=LANE, seconds=CLAIMED
-        )
+        self._due = FairAgenda(farm.redis, "due", "deliveries", most=AT_ONCE, seconds=CLAIMED)
 
     def send(self, tenant: str, url: str, delivery_id: str, kind: str, data: Mapping[str, Any]) -> None:
         """Have a message delivered; a second one of the same id is dropped while the first is on its way."""

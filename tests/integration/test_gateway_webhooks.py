@@ -26,7 +26,7 @@ from img2img_gateway import webhook_deliveries, webhook_dispatcher, webhook_requ
 from img2img_gateway.app import create_app
 from img2img_gateway.async_farm import THREADS, AsyncFarm
 from img2img_gateway.gateway_settings import GatewaySettings
-from img2img_gateway.webhook_deliveries import LANE, SHARE, Deliveries
+from img2img_gateway.webhook_deliveries import AT_ONCE, Deliveries
 from img2img_gateway.webhook_dispatcher import WebhookDispatcher
 from img2img_gateway.webhook_request import post
 from img2img_gateway.webhook_store import LOOKUPS
@@ -273,19 +273,46 @@ def test_targets_that_do_not_end_their_answers_stop_no_other_webhook(
     assert receiver.bodies()[0]["data"]["job"] == job
 
 
-def test_a_tenant_holds_its_share_of_the_deliveries_and_a_host_no_more_than_its_lane(
-    elsewhere: Deliveries,
-) -> None:
-    for host in ("slow", "slower", "slowest"):
-        for number in range(SHARE):
-            elsewhere.send("busy", f"http://{host}/", f"{host}-{number}", "job.done", {})
-    for number in range(3):
-        elsewhere.send("quick", "http://quick/", f"quick-{number}", "job.done", {})
-    due = Counter(each.partition("-")[0] for each in elsewhere.due())
-    assert due.pop("quick") == 3
-    assert sum(due.values()) == SHARE
-    assert max(due.values()) <= LANE
+def _hang(elsewhere: Deliveries, tenant: str, *hosts: str) -> Counter[str]:
+    """How many deliveries to each host begin, with more to each than may; none of them ends."""
+    for host in hosts:
+        for number in range(AT_ONCE):
+            elsewhere.send(tenant, f"http://{host}/", f"{tenant}.{host}-{number}", "job.done", {})
+    return Counter(each.partition("-")[0] for each in elsewhere.due())
+
+
+def test_a_host_holds_a_fifth_of_the_deliveries_and_a_tenant_a_third(elsewhere: Deliveries) -> None:
+    first = _hang(elsewhere, "busy", "slow").total()
+    assert first == AT_ONCE // 5 + 1
+    others = _hang(elsewhere, "busy", *(f"slow{number}" for number in range(40))).total()
+    assert first + others == AT_ONCE // 3 + 1
     assert elsewhere.due() == []
+
+
+@pytest.mark.parametrize("n_hosts", [1, 2, 8, 20])
+def test_hosts_that_do_not_answer_leave_room_for_others_of_their_tenant(
+    elsewhere: Deliveries, n_hosts: int
+) -> None:
+    _hang(elsewhere, "busy", *(f"slow{number}" for number in range(n_hosts)))
+    assert _hang(elsewhere, "busy", "quick")["busy.quick"] > 0
+
+
+@pytest.mark.parametrize("n_tenants", [1, 2, 4, 8])
+def test_tenants_whose_hosts_do_not_answer_leave_room_for_others(
+    elsewhere: Deliveries, n_tenants: int
+) -> None:
+    for number in range(n_tenants):
+        _hang(elsewhere, f"busy{number}", "slow", "slower", "slowest")
+    assert _hang(elsewhere, "quick", "host")["quick.host"] > 0
+
+
+def test_what_is_due_at_once_is_taken_in_turn(elsewhere: Deliveries) -> None:
+    for tenant, host in (("a", "x"), ("a", "y"), ("b", "x")):
+        for number in range(AT_ONCE):
+            elsewhere.send(tenant, f"http://{host}/", f"{tenant}.{host}-{number}", "job.done", {})
+    due = Counter(each.partition("-")[0] for each in elsewhere.due())
+    assert due["b.x"] >= due["a.x"] > 0
+    assert abs(due["a.x"] - due["a.y"]) <= 1
 
 
 def test_a_host_that_does_not_answer_holds_up_no_other_host_of_its_tenant(
@@ -296,10 +323,10 @@ def test_a_host_that_does_not_answer_holds_up_no_other_host_of_its_tenant(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(webhook_request, "DELIVERY", 3600)
-    for _ in range(2 * SHARE):
+    for _ in range(AT_ONCE // 2):
         submit(gateway, dripping.url)
     fake_worker.work()
-    eventually("it holds all that it may have", lambda: dripping.taken >= LANE)
+    eventually("it holds all that it may have", lambda: dripping.taken > AT_ONCE // 5)
     job = submit(gateway, receiver.url)
     fake_worker.work()
     eventually("it is told", lambda: receiver.got)

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from itertools import chain, islice, zip_longest
+from itertools import chain, zip_longest
 from typing import Any, TypeVar
 
 from img2img_shared.ledger.connect import FarmRedis, reading
@@ -65,21 +65,19 @@ class FairAgenda:
     raise `Unavailable`.
 
     Args:
-        most: how many documents may be taken at a time.
-        share: how many of one owner, so that slow ones delay only their owner.
-        lane: how many of one lane, so that they delay little else of him.
+        most: how many documents may be taken at a time. A lane gets another only while twice what it and
+            its owner hold is less than what is left, so that slow ones leave room for all others: alone, a
+            lane takes a fifth of `most`, and an owner a third.
         seconds: for how long a taken document is left to its taker.
     """
 
-    def __init__(
-        self, redis: FarmRedis, name: str, documents: str, *, most: int, share: int, lane: int, seconds: float
-    ) -> None:
+    def __init__(self, redis: FarmRedis, name: str, documents: str, *, most: int, seconds: float) -> None:
         self._redis = redis
         self._call = redis.call
         self._name = name
         self._documents = redis.key("gateway", documents)
         self._table = Table(redis, documents)
-        self._most, self._share, self._lane, self._seconds = most, share, lane, seconds
+        self._most, self._seconds = most, seconds
 
     def get(self, name: str) -> Any:
         """The document of that name, or None."""
@@ -95,15 +93,23 @@ class FairAgenda:
 
     def take(self) -> list[str]:
         """Take the names of documents that are due: one of each owner, then a second of each, and so on."""
-        now, room, waiting = self._now(), self._most, []
-        for lanes in self._lanes():
-            taken = [self._taken(lane, now) for lane in lanes]
-            room -= sum(taken)
-            found = [
-                self._waiting(lane, now, self._lane - busy) for lane, busy in zip(lanes, taken, strict=True)
-            ]
-            waiting.append(_first(_in_turn(found), self._share - sum(taken)))
-        chosen = _first(_in_turn(waiting), room)
+        now, owners = self._now(), self._lanes()
+        held = {lane: self._taken(lane, now) for lanes in owners.values() for lane in lanes}
+        held_by = {owner: sum(held[lane] for lane in lanes) for owner, lanes in owners.items()}
+        room = self._most - sum(held_by.values())
+        waiting = []
+        for owner, lanes in owners.items():
+            # each takes 5 off the difference: 2 for its lane, 2 for its owner, 1 for the room
+            most = {lane: (room - 2 * (held[lane] + held_by[owner]) + 4) // 5 for lane in lanes}
+            found = _in_turn([self._waiting(lane, now, most[lane]) for lane in lanes])
+            waiting.append([(owner, lane, name) for lane, name in found])
+        chosen = []
+        for owner, lane, name in _in_turn(waiting):
+            if 2 * (held[lane] + held_by[owner]) < room:
+                chosen.append((lane, name))
+                held[lane] += 1
+                held_by[owner] += 1
+                room -= 1
         for lane, name in chosen:
             self._call("ZADD", self._key(lane, "waiting"), "XX", now + self._seconds, name)
             self._call("ZADD", self._key(lane, "taken"), now + self._seconds, name)
@@ -138,13 +144,13 @@ class FairAgenda:
         seconds, micros = self._call("TIME")
         return int(seconds) + int(micros) / 1e6
 
-    def _lanes(self) -> list[list[str]]:
-        """The lanes of each owner."""
+    def _lanes(self) -> dict[str, list[str]]:
+        """The lanes by their owner."""
         found: dict[str, list[str]] = {}
         for each in self._call("SMEMBERS", self._key()):
             lane = str(each, "utf-8")
             found.setdefault(lane.partition(" ")[0], []).append(lane)
-        return list(found.values())
+        return found
 
     def _taken(self, owner: str, now: float) -> int:
         self._call("ZREMRANGEBYSCORE", self._key(owner, "taken"), "-inf", now)
@@ -165,10 +171,6 @@ class FairAgenda:
 def _in_turn(lists: Iterable[Sequence[T]]) -> Iterator[T]:
     """The first element of each list, then the second of each, and so on."""
     return (each for each in chain.from_iterable(zip_longest(*lists)) if each is not None)
-
-
-def _first(elements: Iterator[T], most: int) -> list[T]:
-    return list(islice(elements, max(0, most)))
 
 
 class Election:
