@@ -191,7 +191,7 @@ def find_paired(pictures: Iterable[Path], folder: Path, field: str, noun: str) -
         if others:
             names = ", ".join(other.name for other, _ in others[:10])
             more = ", ..." if len(others) > 10 else ""
-            reason += f"; {len(others):,} more need theirs: {names}{more}"
+            reason += f"; the same goes for {len(others):,} more: {names}{more}"
         raise Refused(field, str(folder), reason)
     return paired
 

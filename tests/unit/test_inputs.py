@@ -88,9 +88,9 @@ def test_a_missing_or_doubled_mask_is_refused_with_its_picture(folder: Path, tmp
 def test_all_pictures_without_a_mask_are_named_at_once(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     frames = [tmp_path / f"frame{number}.png" for number in range(1, 1015)]
-    with pytest.raises(Refused, match=r"frame1\.\* there .*; 1 more need theirs: frame2\.png$"):
+    with pytest.raises(Refused, match=r"frame1\.\* there .*; the same goes for 1 more: frame2\.png$"):
         find_paired(frames[:2], tmp_path / "masks", "mask_dir", "mask")
-    with pytest.raises(Refused, match=r"; 1,013 more need theirs: frame2\.png, .*, frame11\.png, \.\.\.$"):
+    with pytest.raises(Refused, match=r"goes for 1,013 more: frame2\.png, .*, frame11\.png, \.\.\.$"):
         find_paired(frames, tmp_path / "masks", "mask_dir", "mask")
 
 
