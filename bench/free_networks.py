@@ -8,7 +8,7 @@ from torch import Tensor
 
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.family import Family
-from img2img_worker.models.families.vae import Decoded
+from img2img_worker.models.families.vae import Decoded, to_pictures
 from img2img_worker.models.steps import Steps, without_steps
 
 
@@ -35,7 +35,5 @@ class _Free:
         return without_steps(torch.zeros(len(pixels), *self._answers.shape[1:], device=self._answers.device))
 
     def decode_steps(self, latents: Tensor, **how: Any) -> Steps[Decoded]:
-        pixels = torch.zeros(len(latents), 8, 8, 3, dtype=torch.uint8, device=latents.device)
-        return without_steps(
-            Decoded(pixels=pixels, is_finite=torch.ones_like(pixels[:, 0, 0, 0], dtype=torch.bool))
-        )
+        black = torch.full((len(latents), 3, 8, 8), -1.0, device=latents.device)
+        return without_steps(to_pictures(black))

@@ -156,7 +156,7 @@ class ToyFamily:
     ) -> Decoded:
         image = _in_rows(self._decode, latents, rows)
         pixels = ((image / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1)
-        return Decoded(pixels=pixels, is_finite=image.isfinite().flatten(1).all(1))
+        return Decoded(pixels=pixels, answers=image, is_finite=image.isfinite().flatten(1).all(1))
 
     def decode_steps(self, latents: Tensor, **more: Any) -> Steps[Decoded]:
         for _ in range(self.vae_steps):

@@ -32,7 +32,7 @@ class Half(ToyFamily):
         decoded = super().decode(latents, **more)
         is_even = (latents.flatten(1).sum(1) * 1000).long() % 2 == 0
         fine = is_even & full_precision
-        return Decoded(pixels=decoded.pixels, is_finite=fine, is_half=not full_precision)
+        return decoded._replace(is_finite=fine, is_half=not full_precision)
 
 
 def test_what_overflows_is_decoded_once_more_and_in_full() -> None:

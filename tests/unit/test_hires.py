@@ -171,12 +171,10 @@ def test_a_picture_is_enlarged_by_a_network_as_often_as_it_takes() -> None:
 
 def test_an_inpainting_checkpoint_sees_what_is_enlarged_as_a1111_shows_it() -> None:
     half = {"inpainting_mask_weight": 0.5}
-    decode, high = followed(hires_fix(first(hr_upscaler="Latent", **half), 8), LATENT, PICTURE)[1:]
-    assert (decode.params.steps, decode.wants_latent, decode.pixels) == (0, False, None)
-    assert decode.latent is high.latent
-    assert high.cond_pixels is PICTURE
+    high = followed(hires_fix(first(hr_upscaler="Latent", **half), 8), LATENT)[-1]
+    assert (high.cond_pixels, high.pixels, high.shows_latent) == (None, None, True)
     whole = followed(hires_fix(first(hr_upscaler="Latent"), 8), LATENT)[-1]
-    assert (whole.cond_pixels, whole.pixels) == (None, None)
+    assert (whole.cond_pixels, whole.pixels, whole.shows_latent) == (None, None, False)
     steps = hires_fix(first(hr_upscaler="Nearest", **half), 8)
     (*_, high) = followed(steps, PICTURE, np.zeros((4, 24, 16), np.float32))
     assert high.cond_pixels is not None
@@ -207,6 +205,17 @@ def test_a_checkpoint_is_shown_another_picture_than_the_latent_it_begins_from() 
         engine.submit(render).result(60)
         assert family.shown[1:] == (None, 1.0)
         assert not family.shown[0].any()
+
+
+def test_a_checkpoint_is_shown_the_latent_as_it_is_decoded_and_not_as_it_is_saved() -> None:
+    family = Inpainting(inpaints=True)
+    own = Params(width=64, height=64, steps=1, seed=1, subseed=2, inpainting_mask_weight=0.25)
+    latent = np.full((4, 8, 8), -3, np.float32)  # darker than black
+    render = replace(first(), params=own, latent=latent, latent_size=(8, 8), shows_latent=True)
+    with Engine(family, slots=1) as engine:
+        engine.submit(render).result(60)
+        assert family.shown[1:] == (None, 0.25)
+        np.testing.assert_array_equal(family.shown[0], np.full((64, 64, 3), (-3 + 1) * 127.5))
 
 
 @pytest.mark.parametrize("upscaler", ["Latent", "Lanczos"])

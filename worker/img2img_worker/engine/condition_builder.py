@@ -14,7 +14,7 @@ from img2img_worker.engine.reference_schedule import reference_noise
 from img2img_worker.engine.side_stream import SideStream
 from img2img_worker.engine.state import RenderState, SeenPictures
 from img2img_worker.models.families.family import Family
-from img2img_worker.models.steps import Steps
+from img2img_worker.models.steps import Steps, read_flag
 from img2img_worker.models.transfer import to_device
 
 
@@ -121,12 +121,7 @@ class ConditionBuilder:
         """What its first checkpoint wants to see of the init image, at the latent's size, [c, h, w]."""
         render, family = image.render, image.phase.checkpoint.family
         masks = None if render.cond_mask is None else torch.from_numpy(render.cond_mask)[None]
-        pixels = render.pixels if render.cond_pixels is None else render.cond_pixels
         mask_weight = render.params.inpainting_mask_weight
-        if pixels is None:
-            # it is to see nothing of what is not there
-            mask_weight, factor = 1.0, family.vae_factor
-            pixels = np.zeros((*(factor * side for side in render.latent_size), 3), np.uint8)
         masked = [
             control.picture
             for control in render.controls
@@ -134,9 +129,18 @@ class ConditionBuilder:
         ]
         if masked and family.inpaints:
             return (yield from self._control_picture(image, masked[-1]))
+        given = render.pixels if render.cond_pixels is None else render.cond_pixels
+        if given is not None:
+            pixels = torch.from_numpy(given)[None]
+        elif render.shows_latent and render.latent is not None and family.inpaints:
+            pixels = yield from self._decoded(image, torch.from_numpy(render.latent)[None])
+        else:
+            # it is to see nothing of what is not there
+            mask_weight, factor = 1.0, family.vae_factor
+            pixels = torch.zeros(1, *(factor * side for side in render.latent_size), 3, dtype=torch.uint8)
         pictures = yield from self._encode_beside(
             family,
-            torch.from_numpy(pixels)[None],
+            pixels,
             masks,
             mask_round=render.params.rounds_mask,
             mask_weight=mask_weight,
@@ -149,6 +153,27 @@ class ConditionBuilder:
         if pictures.shape[-2:] != render.latent_size:
             pictures = torch.nn.functional.interpolate(pictures, size=render.latent_size, mode="bilinear")
         return pictures[0]
+
+    def _decoded(self, image: RenderState, latents: Tensor) -> Steps[Tensor]:
+        """Its latents [1, C, h, w] as a picture float32 [1, H, W, 3], which is not clamped to 0..255.
+
+        Source: A1111's ``decode_first_stage``.
+        """
+        family, vae = image.phase.checkpoint.family, image.phase.vaes.decoder
+
+        def decoded(*, full_precision: bool) -> Steps[Tensor]:
+            made = yield from family.decode_steps(
+                to_device(latents, family.device),
+                tiling=image.render.params.tiling,
+                rows=self._pictures,
+                vae=vae,
+                full_precision=full_precision,
+            )
+            if made.is_half and not (yield from read_flag(made.is_finite.all())):
+                return (yield from decoded(full_precision=True))
+            return (made.answers.permute(0, 2, 3, 1) + 1) * 127.5
+
+        return (yield from self._side.run(decoded(full_precision=False)))
 
     def _encode_beside(
         self, family: Family, pixels: Tensor, masks: Tensor | None, **more: Any

@@ -58,8 +58,10 @@ class Render:
     #: in pixel space, 255 = repaint, uint8 [H, W]; for checkpoints that look at it
     cond_mask: Pixels | None = None
     #: where it begins from a latent, the picture that checkpoints look at, [H, W, 3]; uint8, or float32 that
-    #: may have fractions of the same numbers; None: they see nothing
+    #: may have fractions of the same numbers; None: see `shows_latent`
     cond_pixels: Pixels | NDArray[np.float32] | None = None
+    #: whether they look at the latent that it begins from, decoded; else they see nothing
+    shows_latent: bool = False
     #: what holds it to control pictures
     controls: tuple[Control, ...] = ()
     #: the answer is the last latent, float32 [C, h, w], and not its picture

@@ -64,7 +64,7 @@ def hires_fix(
         read_with=first.prompt if params.hires_fix_use_firstpass_conds and reads_early else None,
     )
     crop = partial(crop_cells, columns=size.surplus_width // factor, rows=size.surplus_height // factor)
-    #: what an inpainting checkpoint sees of it
+    #: what an inpainting checkpoint sees of it, if that is not the latent
     seen: NDArray[Any] | None = None
     if upscaler in LATENT_UPSCALERS:
         (latent,) = yield [replace(first, wants_latent=True)]
@@ -72,9 +72,6 @@ def hires_fix(
             (pixels,) = yield [replace(first, params=_without_calls(first.params), latent=latent)]
             return first, second, pixels
         latent = crop(resize_latent(latent, second.latent_size, *LATENT_UPSCALERS[upscaler]))
-        if params.inpainting_mask_weight < 1:
-            decode = replace(second, params=_without_calls(second.params), latent=latent)
-            (seen,) = yield [replace(decode, latent_size=latent.shape[1:])]
     else:
         (pixels,) = yield [first]
         if is_interrupted():
@@ -87,7 +84,14 @@ def hires_fix(
         # A1111 gives the VAE 0..1 here, where it expects -1..1
         shown = np.asarray(np.moveaxis(enlarged, 2, 0) / 2 + 127.5, np.float32)
         seen = np.moveaxis(crop(shown, side=factor), 0, 2)
-    second = replace(second, latent=latent, latent_size=latent.shape[1:], cond_pixels=seen, controls=controls)
+    second = replace(
+        second,
+        latent=latent,
+        latent_size=latent.shape[1:],
+        cond_pixels=seen,
+        shows_latent=params.inpainting_mask_weight < 1,
+        controls=controls,
+    )
     (pixels,) = yield [second]
     return first, second, pixels
 

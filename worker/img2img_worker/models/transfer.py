@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a CPU tensor to `device` without waiting for it.
+    """Copy a CPU tensor to `device` without waiting for it; one that is there already is returned.
 
     It goes through pinned memory, since a copy from pageable memory waits for the device.
     """
-    if device.type == "cpu":
+    if device.type == "cpu" or tensor.device.type == device.type:
         return tensor
     return tensor.pin_memory().to(device, non_blocking=True)
 

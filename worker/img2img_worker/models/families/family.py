@@ -163,7 +163,7 @@ class Family(Protocol):
         """The further input channels of an inpainting or edit checkpoint, from the init image, in steps.
 
         Args:
-            pixels: uint8 [B, H, W, 3].
+            pixels: [B, H, W, 3], uint8 or float32 of the same scale.
             masks: uint8 [B, H, W], 255 = repaint; None: repaint everything.
             mask_round: round the mask to 0 and 1.
             mask_weight: 0..1, how much of the repainted part is hidden from it.

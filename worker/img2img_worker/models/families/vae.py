@@ -25,6 +25,8 @@ class Decoded(NamedTuple):
 
     #: uint8 [B, H, W, 3]
     pixels: Tensor
+    #: the network's output, float32 [B, 3, H, W]: -1..1 is 0..255, and what is outside was clamped
+    answers: Tensor
     #: bool [B]: False where the network's output was not finite, and the picture is meaningless
     is_finite: Tensor
     #: whether half precision may be why it was not: decoding in full precision may give a picture
@@ -248,6 +250,7 @@ def to_pictures(answers: Tensor) -> Decoded:
     pixels = ((answers + 1) / 2).clamp(0, 1) * 255
     return Decoded(
         pixels=pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous(),
+        answers=answers,
         is_finite=answers.isfinite().flatten(1).all(1),
     )
 
