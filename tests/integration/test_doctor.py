@@ -98,6 +98,15 @@ def test_a_redis_that_is_nearly_full(own_redis: str, tmp_path: Path) -> None:
     )
 
 
+def test_a_redis_that_takes_no_writes(tmp_path: Path) -> None:
+    full = RedisServer(append_only=True)
+    with raw_client(full.url) as client:
+        client.config_set("maxmemory", 1)
+    findings = wrong(found(full.url, tmp_path))
+    full.remove()
+    assert ("redis", "Redis takes no writes: command not allowed when used memory > 'maxmemory'.") in findings
+
+
 def test_a_user_that_may_not_ask(own_redis: str, tmp_path: Path) -> None:
     with raw_client(own_redis) as client:
         # as docs/redis.md has it

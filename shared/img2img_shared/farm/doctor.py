@@ -87,6 +87,8 @@ def _redis(redis: FarmRedis, where: str) -> Iterator[Finding]:
         yield _wrong(
             "redis", f"version {facts.version} is too old: install Redis {OLDEST} or newer, or Valkey"
         )
+    if facts.takes_no_writes is not None:
+        yield _wrong("redis", facts.takes_no_writes)
     if facts.latency > SLOW:
         yield _advice(
             "redis",

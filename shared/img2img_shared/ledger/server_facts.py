@@ -31,6 +31,8 @@ class ServerFacts:
     most_memory: int | None
     #: whether its last write to disk failed
     disk_fails: bool | None
+    #: why it takes no writes (its memory or disk is full, a replica is missing, ...), or None
+    takes_no_writes: str | None
 
 
 def server_facts(farm: FarmRedis) -> ServerFacts:
@@ -60,7 +62,17 @@ def server_facts(farm: FarmRedis) -> ServerFacts:
         memory=int(told("used_memory", 0)) if info else None,
         most_memory=int(told("maxmemory", 0)) if info else None,
         disk_fails=last_writes != ["ok"] * 3 if info else None,
+        takes_no_writes=_try_to_write(farm),
     )
+
+
+def _try_to_write(farm: FarmRedis) -> str | None:
+    """Why the server takes no writes, or None; what is tried changes nothing where they are taken."""
+    try:
+        farm.call("ZADD", farm.key("submissions"), "XX", 0, "none")
+    except Unavailable as error:
+        return str(error)
+    return None
 
 
 def _info(farm: FarmRedis) -> dict[str, str]:
