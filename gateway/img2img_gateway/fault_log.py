@@ -1,4 +1,4 @@
-"""What keeps requests from being answered, in the gateway's log: their answers do not say where it is."""
+"""What keeps requests and rounds from their work, in the gateway's log: answers do not say where it is."""
 
 import logging
 import time
@@ -36,3 +36,27 @@ class FaultLog:
         if not isinstance(error, FarmError | Problem):
             log.error("%s %s cannot be answered", method, one_line(path), exc_info=error)
         self.tell(method, path, error)
+
+
+class RoundLog:
+    """Logs what keeps a task from its rounds once, and that it goes on: an outage has thousands of rounds.
+
+    Args:
+        subject: what waits meanwhile, in the plural.
+    """
+
+    def __init__(self, subject: str) -> None:
+        self._subject = subject
+        self._told = ""
+
+    def waits(self, error: FarmError) -> None:
+        """A round failed."""
+        if str(error) != self._told:
+            log.warning("%s wait: %s", self._subject, error)
+        self._told = str(error)
+
+    def goes_on(self) -> None:
+        """A round was done."""
+        if self._told:
+            log.warning("%s go on", self._subject)
+        self._told = ""

@@ -1,17 +1,15 @@
 """Changes to a tenant's jobs, for all who watch them: the ledger is asked once for all."""
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from img2img_gateway.async_farm import AsyncFarm
+from img2img_gateway.fault_log import RoundLog
 from img2img_shared.errors import Unavailable
 from img2img_shared.records import JobChanges
-
-log = logging.getLogger(__name__)
 
 #: seconds between two looks
 PACE = 1.0
@@ -49,6 +47,7 @@ class JobNews:
     def __init__(self, farm: AsyncFarm) -> None:
         self._farm = farm
         self._feeds: dict[str, Feed] = {}
+        self._rounds = RoundLog("the changes of jobs")
 
     async def changes(self, tenant: str, after: int) -> AsyncGenerator[JobChanges, None]:
         """Changes from `after` on (0: from now on): first those already known, then new ones, each second.
@@ -91,7 +90,9 @@ class JobNews:
             try:
                 feed.add(await self._farm.call(self._farm.ledger.changes, tenant, feed.until))
             except Unavailable as error:
-                log.warning("%s", error)
+                self._rounds.waits(error)
+            else:
+                self._rounds.goes_on()
 
 
 def _as_one(looks: list[JobChanges]) -> JobChanges:

@@ -5,17 +5,15 @@
 """
 
 import asyncio
-import logging
 import secrets
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 
 from img2img_gateway.async_farm import AsyncFarm
+from img2img_gateway.fault_log import RoundLog
 from img2img_shared.errors import FarmError, NotFound
 from img2img_shared.ledger.tables import Table
-
-log = logging.getLogger(__name__)
 
 #: seconds between two signs of a gateway's life, and seconds without one after which it is dead
 BEAT, DEAD = 10.0, 60.0
@@ -34,11 +32,14 @@ class OpenCalls:
 
     async def run(self) -> None:
         """Run until cancelled."""
+        rounds = RoundLog("the calls of gateways that were killed")
         while True:
             try:
                 await self._farm.call(self.round)
             except FarmError as error:
-                log.warning("the calls of gateways that were killed wait: %s", error)
+                rounds.waits(error)
+            else:
+                rounds.goes_on()
             await asyncio.sleep(BEAT)
 
     def begin(self, tenant: str, task: str, jobs: Sequence[str]) -> None:

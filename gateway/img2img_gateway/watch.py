@@ -1,18 +1,16 @@
 """Watches jobs for all who wait for them: their event streams are read together, once a tick."""
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from img2img_gateway.async_farm import AsyncFarm
+from img2img_gateway.fault_log import RoundLog
 from img2img_shared.errors import Unavailable
 from img2img_shared.job import JobState
 from img2img_shared.ledger.event_tail import EVENTS, EventTail
 from img2img_shared.records import Event, JobStatus
-
-log = logging.getLogger(__name__)
 
 #: seconds between two reads of the streams
 TICK = 0.1
@@ -78,6 +76,7 @@ class Watch:
 
     async def run(self) -> None:
         """Poll until cancelled; continues after an outage of Redis."""
+        rounds = RoundLog("the events of jobs")
         while True:
             await self._some.wait()
             if self.stopping:
@@ -86,9 +85,11 @@ class Watch:
             try:
                 more = await self._poll()
             except Unavailable as error:
-                log.warning("%s", error)
+                rounds.waits(error)
                 more = False
                 await asyncio.sleep(1.0)
+            else:
+                rounds.goes_on()
             if not more:
                 await asyncio.sleep(TICK)
 

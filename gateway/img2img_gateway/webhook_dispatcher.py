@@ -19,6 +19,7 @@ from celery.exceptions import WorkerShutdown
 from kombu.asynchronous import Hub
 
 from img2img_gateway.async_farm import AsyncFarm
+from img2img_gateway.fault_log import RoundLog
 from img2img_gateway.watch import ends
 from img2img_gateway.webhook_deliveries import AT_ONCE
 from img2img_gateway.webhook_store import Hook, WebhookStore
@@ -69,19 +70,15 @@ class WebhookDispatcher:
     async def run(self) -> None:
         """Run until cancelled."""
         self._thread.start()
-        trouble = ""
+        rounds = RoundLog("webhooks")
         while True:
             is_busy = False
             try:
                 is_busy = await self._farm.call(self.round)
             except FarmError as error:
-                if str(error) != trouble:  # an hour without Redis has thousands of rounds
-                    log.warning("webhooks wait: %s", error)
-                trouble = str(error)
+                rounds.waits(error)
             else:
-                if trouble:
-                    log.warning("webhooks go on")
-                trouble = ""
+                rounds.goes_on()
             await asyncio.sleep(QUICK if is_busy else ROUND)
 
     def close(self) -> None:

@@ -5,10 +5,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import pytest
 
+from img2img_gateway import job_news
+from img2img_shared.errors import Unavailable
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.job_changes import CHANGED
 from img2img_shared.records import JobChanges
+from tests.eventually import eventually
 from tests.integration.gateway import FakeWorker, Gateway
 from tests.integration.ledger_helpers import FARM, Take, a_job
 
@@ -84,6 +88,27 @@ def events(stream: httpx.Response) -> Iterator[tuple[str, Any, str]]:
         elif not line and "data" in found:
             yield found["event"], json.loads(found["data"]), found["id"]
             found = {}
+
+
+def test_an_outage_while_jobs_are_watched_is_told_once(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds = 0
+
+    def away(*_: object) -> JobChanges:
+        nonlocal rounds
+        rounds += 1
+        raise Unavailable("Redis does not answer")
+
+    with gateway.http.stream("GET", "/v1/events") as stream:
+        told = events(stream)
+        assert next(told)[0] == "jobs"
+        with monkeypatch.context() as patches:
+            patches.setattr(job_news, "PACE", 0.0)
+            patches.setattr(Ledger, "changes", away)
+            eventually("it has asked again and again", lambda: rounds > 5)
+        eventually("it goes on", lambda: "the changes of jobs go on" in caplog.text)
+    assert caplog.text.count("Redis does not answer") == 1
 
 
 def test_a_stream_tells_of_all_jobs(gateway: Gateway, fake_worker: FakeWorker) -> None:

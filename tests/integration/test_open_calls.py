@@ -16,6 +16,7 @@ from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.open_calls import OpenCalls
 from img2img_gateway.sdapi.tasks import Tasks
+from img2img_shared.errors import Unavailable
 from tests.eventually import eventually
 from tests.integration.gateway import PATIENCE, FakeWorker, Gateway, picture
 from tests.integration.test_gateway_process import Process
@@ -112,3 +113,22 @@ def test_an_answered_call_is_noted_no_longer(
         call(gateway.url).join()
         eventually("it is forgotten", lambda: not noted(redis))
         assert Tasks(farm, "default")._tasks.all() == {}
+
+
+def test_an_outage_is_told_once(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds = 0
+
+    def away(_: OpenCalls) -> None:
+        nonlocal rounds
+        rounds += 1
+        raise Unavailable("Redis does not answer")
+
+    monkeypatch.setattr(open_calls, "BEAT", 0.0)
+    with Gateway(redis_url, tmp_path):
+        with monkeypatch.context() as patches:
+            patches.setattr(OpenCalls, "round", away)
+            eventually("it has tried again and again", lambda: rounds > 5)
+        eventually("it goes on", lambda: "gateways that were killed go on" in caplog.text)
+    assert caplog.text.count("Redis does not answer") == 1
