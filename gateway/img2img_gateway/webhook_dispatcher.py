@@ -108,7 +108,7 @@ class WebhookDispatcher:
                 self._looked = time.monotonic()
             due = self._hooks.deliveries.due()
             for delivery_id in due:
-                with answering("the queue"):
+                with answering():
                     self._app.send_task(TASK, args=[delivery_id], queue=QUEUE, ignore_result=True)
             return bool(due)
 

@@ -74,7 +74,7 @@ def top_up(app: Celery, ledger: Ledger, model: str) -> int:
         return 0
     # one message, as many times as it is wanted: who takes a ticket gives it an id of its own
     ticket = app.amqp.create_task_message(uuid(), TICKET, ignore_result=True, argsrepr="", kwargsrepr="")
-    with answering("the queue"), app.producer_or_acquire() as producer, producer.batch():
+    with answering(), app.producer_or_acquire() as producer, producer.batch():
         for _ in range(missing):
             producer.publish(
                 ticket.body,

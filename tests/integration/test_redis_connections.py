@@ -81,9 +81,15 @@ def test_the_connections_are_named_as_the_url_says(server: RedisServer) -> None:
     assert len([line for line in lines if "name=farm" in line.split()]) >= 2
 
 
-@pytest.mark.parametrize("url", ["redis://:{wrong}@127.0.0.1:{port}", "redis://127.0.0.1:{port}"])
-def test_who_is_not_let_in_is_told_so(server: RedisServer, url: str) -> None:
-    with pytest.raises(Unavailable, match="does not let us in") as raised:
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://:{wrong}@127.0.0.1:{port}", "invalid username-password pair"),
+        ("redis://127.0.0.1:{port}", r"it asks for a password: give it in the URL, redis://:PASSWORD@HOST"),
+    ],
+)
+def test_who_is_not_let_in_is_told_so(server: RedisServer, url: str, told: str) -> None:
+    with pytest.raises(Unavailable, match=f"does not let us in: {told}") as raised:
         connect(url.format(wrong="SECRET", port=server.port))
     assert "SECRET" not in str(raised.value)
 

@@ -40,6 +40,8 @@ _IN_SCRIPT = re.compile(r" script: ([0-9a-f]{40}, )?on @user_script:\d+\.")
 #: the code of its answer where a key holds another type than a command is for; our scripts name the key
 _DAMAGED = "WRONGTYPE"
 _UNFIT = "cannot serve the farm"
+#: how it tells whoever brings none, at the first command or at another
+_WANTS_PASSWORD = ("HELLO must be called with the client already authenticated", "Authentication required")
 
 
 class FarmRedis:
@@ -210,6 +212,8 @@ def answering(where: str | None = None) -> Iterator[None]:
             raise
         server = "Redis" if where is None else f"Redis at {where}"
         text = _IN_SCRIPT.sub("", str(reason))
+        if text.startswith(_WANTS_PASSWORD):
+            text = "it asks for a password: give it in the URL, redis://:PASSWORD@HOST or USER:PASSWORD@HOST"
         if text.startswith(_DAMAGED):
             text = _way_out(text.removeprefix(_DAMAGED).strip())
         raise Unavailable(f"{server} {trouble}: {text}", reason=f"Redis {trouble}") from error

@@ -59,9 +59,10 @@ class TicketTaker:
             on_ready: called when it starts, and starts again after an outage of Redis.
         """
         signals.setup_logging.connect(_leave_logging_alone)
-        # two lines a ticket, what our own log says better, and a line a second while Redis is away
-        for chatty in ("celery.worker.strategy", "celery.app.trace", "celery.apps.worker"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)
+        # two lines a ticket, what our own log says better, and lines each second while Redis takes no writes
+        # or is away
+        for chatty in ("worker.strategy", "app.trace", "apps.worker", "worker.consumer.connection"):
+            logging.getLogger(f"celery.{chatty}").setLevel(logging.WARNING)
         logging.getLogger("celery.worker.consumer.consumer").setLevel(logging.CRITICAL)
         # root: its tickets are no code, and hold nothing that is read
         warnings.filterwarnings("ignore", category=SecurityWarning)
