@@ -89,3 +89,25 @@ def test_what_comes_into_hand_while_the_worker_ends_is_lost_already(farm_redis: 
     claim = ledger.claim(MODEL, "w", "nonce", idle=True)
     assert claim is not None
     assert leases.hold(claim, loaded_model(None)).lost
+
+
+@pytest.mark.parametrize("is_given_back", [False, True])
+def test_who_waits_for_no_claim_in_hand_goes_on_with_the_last(
+    farm_redis: FarmRedis, is_given_back: bool
+) -> None:
+    ledger = Ledger(farm_redis)
+    ledger.submit(Job(id=JOB, model=MODEL, params=Params(seed=1, subseed=1), n_inputs=2))
+    leases = Leases(ledger, tell_all())
+    claims = [ledger.claim(MODEL, "w", f"nonce {number}", idle=True) for number in range(2)]
+    first, last = [leases.hold(claim, loaded_model(None)) for claim in claims if claim is not None]
+    waiting = threading.Thread(target=leases.wait_for_none, args=(3600.0,), daemon=True)
+    waiting.start()
+    leases.let_go(first)
+    assert len(leases) == 1
+    assert waiting.is_alive()
+    if is_given_back:
+        leases.give_back(last)
+    else:
+        leases.let_go(last)
+    waiting.join(240)
+    assert not waiting.is_alive()

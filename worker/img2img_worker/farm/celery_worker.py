@@ -25,7 +25,7 @@ def ticket_app(redis_url: str, prefix: str, claim_loop: ClaimLoop, slots: int) -
     """The Celery app, each of whose threads handles one image."""
     app = celery_app(redis_url, prefix)
     app.conf.update(
-        worker_pool="threads",
+        worker_pool="img2img_worker.farm.consumer:TicketPool",
         worker_concurrency=n_threads(slots),
         worker_consumer="img2img_worker.farm.consumer:TicketConsumer",
         worker_redirect_stdouts=False,

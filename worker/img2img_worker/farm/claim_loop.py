@@ -49,7 +49,7 @@ from img2img_worker.models.faces.restorers import FaceRestorers
 from img2img_worker.models.pinned_files import PinnedFiles
 from img2img_worker.models.upscalers.upscalers import Upscalers
 
-#: seconds before a ticket returns that found nothing while other images are in hand
+#: seconds before a ticket returns that found nothing while other images are in hand, at most
 PAUSE = 0.2
 
 #: parameters that say nothing of what else images of their job are made with
@@ -112,8 +112,8 @@ class ClaimLoop:
                 break
             held = self.take()
             if held is None:
-                if len(self._leases):  # the ledger may want this worker idle, for a suspect: no hurry
-                    self._stopping.wait(PAUSE)
+                # the ledger may want this worker idle, for a suspect: no hurry
+                self._leases.wait_for_none(PAUSE)
                 break
             claimed += 1
             self.carry(held)

@@ -14,9 +14,11 @@ from typing import Any
 
 import msgpack
 from celery.apps.worker import Worker
+from celery.concurrency.thread import ApplyResult, TaskPool
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from kombu import Connection
+from kombu.asynchronous import Hub
 from kombu.message import Message
 
 from img2img_shared.queue import TICKET
@@ -43,6 +45,23 @@ class TicketWorker(Worker):  # type: ignore[misc]  # celery ships no types
 
     def install_platform_tweaks(self, worker: object) -> None:
         """Do nothing: Celery's Ctrl-C is a cold shutdown, which a pool of threads does not implement."""
+
+
+class TicketPool(TaskPool):  # type: ignore[misc]  # celery ships no types
+    """Threads for tickets, each of which wakes the event loop when it is free.
+
+    While all are busy, the loop asks Redis for no ticket, and would sleep on for up to a second.
+    """
+
+    def register_with_event_loop(self, hub: Hub) -> None:
+        """Note the event loop."""
+        self._hub = hub
+
+    def on_apply(self, *args: Any, **kwargs: Any) -> ApplyResult:
+        """As Celery's."""
+        result = super().on_apply(*args, **kwargs)
+        result.f.add_done_callback(lambda _: self._hub.call_soon(_nothing))
+        return result
 
 
 class TicketConsumer(Consumer):  # type: ignore[misc]  # celery ships no types

@@ -132,6 +132,7 @@ class Leases:
         self._given_back: list[LeasedClaim] = []
         self._is_ending = False
         self._lock = threading.Lock()
+        self._none = threading.Condition(self._lock)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -149,7 +150,12 @@ class Leases:
     def let_go(self, held: LeasedClaim) -> None:
         """Stop renewing it."""
         with self._lock:
-            self._held.pop(held.claim, None)
+            self._drop(held)
+
+    def wait_for_none(self, seconds: float) -> None:
+        """Wait until no claim is in hand, or for that long."""
+        with self._none:
+            self._none.wait_for(lambda: not self._held, seconds)
 
     def under_way(self) -> list[tuple[LeasedClaim, Future[Pixels]]]:
         """The claims that the engine has, with the futures of their pictures."""
@@ -179,7 +185,7 @@ class Leases:
         held.lose()
         with self._lock:
             self._given_back.append(held)
-            self._held.pop(held.claim, None)
+            self._drop(held)
 
     def renew(self) -> None:
         """Renew all in one call, and stop those that are lost.
@@ -203,6 +209,12 @@ class Leases:
             claims = [claim for claim in self._held if claim.job_id in jobs]
         self._renew(claims)
         self._heard = heard
+
+    def _drop(self, held: LeasedClaim) -> None:
+        """Forget it; to be called with the lock."""
+        self._held.pop(held.claim, None)
+        if not self._held:
+            self._none.notify_all()
 
     def _renew(self, claims: list[Claim]) -> None:
         by_model: dict[str, list[Claim]] = {}
