@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from img2img_shared.novelai import novelai_infotext
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG, _GIF = b"\x89PNG\r\n\x1a\n", b"GIF8"
 #: chunks of a PNG that hold texts
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf")
 #: of a WebP's flags, that it has EXIF
@@ -17,28 +17,30 @@ _TEXTS = 1024 * 1024
 _KEYWORD = 100
 #: parts of a file that are looked at: many million empty ones would take seconds
 _CHUNKS = 100_000
+#: the label of a GIF's extension that is a comment
+_GIF_COMMENT = b"\xfe"
 #: EXIF: the tag that points to its own directory, and that of the comment in there
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
 
 
 def read_texts(data: bytes) -> dict[str, str]:
-    """The texts in a picture's file: a PNG's by their keywords, EXIF's comment as "parameters".
+    """The texts in a picture's file: a PNG's by their keywords, a JPEG's or a GIF's as "comment".
 
-    As in A1111, what NovelAI wrote is there as "parameters" too.
+    As in A1111, "parameters" is EXIF's comment, or the file's if it has no EXIF; what NovelAI wrote is there
+    as "parameters" too.
     A PNG's texts are limited in their total size: from the first one beyond that on, they are left out.
     """
+    novelai = None
     if data.startswith(_PNG):
         found = dict(_png_texts(data))
         exif = next((chunk for kind, chunk in _chunks(data) if kind == b"eXIf"), None)
         size = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-        if text := novelai_infotext(found, *size):
-            found["parameters"] = text
+        novelai = novelai_infotext(found, *size)
     else:
-        found = {}
-        exif = _exif(data)
-    comment = _user_comment(exif) if exif else None
-    if comment and "parameters" not in found:
-        found["parameters"] = comment
+        exif, comment = (None, _gif_comment(data)) if data[:4] == _GIF else _exif_and_comment(data)
+        found = {"comment": comment.decode("utf-8", "ignore")} if comment else {}
+    if text := novelai or (found.get("comment") if exif is None else _user_comment(exif)):
+        found["parameters"] = text
     return found
 
 
@@ -94,14 +96,15 @@ def _unpack(data: bytes, most: int) -> bytes:
     return zlib.decompressobj().decompress(data, most + 1)
 
 
-def _exif(data: bytes) -> bytes | None:
-    """The EXIF block of a JPEG or a WebP."""
+def _exif_and_comment(data: bytes) -> tuple[bytes | None, bytes | None]:
+    """The EXIF block of a JPEG or a WebP, and a JPEG's comment."""
+    exif = comment = None
     if _is_webp(data):
         at = 12
         for _ in range(_CHUNKS):
             length = int.from_bytes(data[at + 4 : at + 8], "little")
             if data[at : at + 4] == b"EXIF":
-                return data[at + 8 : at + 8 + length].removeprefix(b"Exif\0\0")
+                return data[at + 8 : at + 8 + length].removeprefix(b"Exif\0\0"), None
             at += 8 + length + length % 2
     at = 2
     for _ in range(_CHUNKS):
@@ -110,9 +113,33 @@ def _exif(data: bytes) -> bytes | None:
         length = int.from_bytes(data[at + 2 : at + 4], "big")
         block = data[at + 4 : at + 2 + length]
         if data[at + 1] == 0xE1 and block.startswith(b"Exif\0\0"):
-            return block[6:]
+            exif = exif or block[6:]
+        elif data[at + 1] == 0xFE:
+            comment = block
         at += 2 + length
-    return None
+    return exif, comment
+
+
+def _gif_comment(data: bytes) -> bytes:
+    """What a GIF's comments before its first picture say, a line each (GIF89a, 24)."""
+    flags = data[10] if len(data) > 10 else 0
+    at = 13 + (3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0)
+    comments: list[bytes] = []
+    label = b""
+    for _ in range(_CHUNKS):
+        if label:
+            size = int.from_bytes(data[at : at + 1], "big")
+            if label == _GIF_COMMENT:
+                comments[-1] += data[at + 1 : at + 1 + size]
+            label = label if size else b""
+            at += 1 + size
+        elif data[at : at + 1] == b"!":
+            label = data[at + 1 : at + 2]
+            comments += [b""] * (label == _GIF_COMMENT)
+            at += 2
+        else:
+            break
+    return b"\n".join(comments)[:_TEXTS]
 
 
 def _is_webp(data: bytes) -> bool:

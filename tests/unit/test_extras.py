@@ -20,19 +20,23 @@ def extras(**changes: Any) -> Params:
     return Params(extras=True, seed=1, subseed=2, **changes)
 
 
-def sent(picture: Image.Image, text: str = "") -> bytes:
+def sent(picture: Image.Image, text: str = "", note: str = "") -> bytes:
     data, chunks = io.BytesIO(), PngImagePlugin.PngInfo()
     if text:
         chunks.add_text("parameters", text)
+    if note:
+        chunks.add_text("Comment", note)
     picture.save(data, "PNG", pnginfo=chunks)
     return data.getvalue()
 
 
-def made(picture: Image.Image, text: str = "", **changes: Any) -> tuple[Image.Image, dict[str, str]]:
+def made(
+    picture: Image.Image, text: str = "", note: str = "", **changes: Any
+) -> tuple[Image.Image, dict[str, str]]:
     """The image of a job, and its file's texts."""
     job = Job(id="0" * 16, model="tiny", params=extras(**changes), n_inputs=1)
     item = Input(pictures={"image": IMAGE})
-    steps = recipe(job, item, 0, {"image": sent(picture, text)}, SERVED)
+    steps = recipe(job, item, 0, {"image": sent(picture, text, note)}, SERVED)
     with pytest.raises(StopIteration) as end:
         next(steps)
     (data,) = end.value.value.values()
@@ -87,9 +91,9 @@ def test_sizes_and_the_account_of_them_are_a1111s(changes: Any, size: tuple[int,
     assert extras_infotext(extras(**changes)) == account
 
 
-def test_the_text_of_how_a_picture_was_rendered_stays_with_it() -> None:
-    _, texts = made(GREEN, "a cat\nSteps: 3", upscaler_1="Lanczos")
-    assert texts["parameters"] == "a cat\nSteps: 3"
+def test_a_pictures_texts_stay_with_it() -> None:
+    _, texts = made(GREEN, "a cat\nSteps: 3", "by Ann", upscaler_1="Lanczos")
+    assert (texts["parameters"], texts["Comment"]) == ("a cat\nSteps: 3", "by Ann")
 
 
 def test_what_is_transparent_stays_so() -> None:

@@ -58,9 +58,35 @@ def test_every_kind_of_a_pngs_text_is_read(kind: str) -> None:
     assert read_texts(file.getvalue()) == {"note": "grün"}
 
 
+def _saved(output_format: str, **how: Any) -> bytes:
+    file = io.BytesIO()
+    IMAGE.save(file, output_format, **how)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("output_format", ["JPEG", "GIF"])
+def test_a_files_comment_is_its_infotext_as_in_a1111(output_format: str) -> None:
+    text = "a cat\nSteps: 3, " + "x" * 300  # in two blocks of a GIF
+    assert read_texts(_saved(output_format, comment=text.encode())) == {"comment": text, "parameters": text}
+    assert read_texts(_saved(output_format)) == {}
+
+
+def test_exifs_comment_goes_before_a_files_and_a_pngs_text() -> None:
+    with Image.open(io.BytesIO(encode_picture(IMAGE, "jpeg", "from EXIF"))) as image:
+        exif = image.info["exif"]
+    found = read_texts(_saved("JPEG", comment=b"from the file", exif=exif))
+    assert found == {"comment": "from the file", "parameters": "from EXIF"}
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text("parameters", "from the text")
+    assert read_texts(_saved("PNG", pnginfo=chunks)) == {"parameters": "from the text"}
+    assert read_texts(_saved("PNG", pnginfo=chunks, exif=exif)) == {"parameters": "from EXIF"}
+
+
 @given(
     st.binary(max_size=200),
-    st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe1", b"RIFF0000WEBPEXIF"]),
+    st.sampled_from(
+        [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe1", b"RIFF0000WEBPEXIF", b"GIF89a0000\0\0\0!\xfe"]
+    ),
 )
 def test_broken_files_carry_no_text(data: bytes, head: bytes) -> None:
     assert isinstance(read_texts(head + data), dict)

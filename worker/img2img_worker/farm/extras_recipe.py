@@ -12,7 +12,7 @@ from img2img_worker.pictures.upscale import RunNetwork
 def postprocess_file(
     data: bytes, params: Params, decoder: Decoder, run: RunNetwork, restore: RestoreFaces
 ) -> bytes:
-    """Postprocess a picture's file as A1111's Extras do, keeping the infotext of its render.
+    """Postprocess a picture's file as A1111's Extras do, keeping its texts, of which only a PNG has several.
 
     Args:
         run: runs an upscaler's network.
@@ -23,7 +23,8 @@ def postprocess_file(
     """
     with decoder.decoded(data, None) as (picture, _):
         result = postprocess(picture, params, run, restore)
-    infotext = read_texts(data).get("parameters", "")
-    account = extras_infotext(params)
-    texts = {"postprocessing": account} if account else {}
+    texts = read_texts(data)
+    infotext = texts.pop("parameters", "")
+    if account := extras_infotext(params):
+        texts["postprocessing"] = account
     return encode_picture(result, params.output_format, infotext, params.quality, texts=texts)
