@@ -80,7 +80,8 @@ class StoreError(FarmError):
     Args:
         message: for who runs the farm: it may name the store.
         transient: the same call may succeed later.
-        mendable: it succeeds once whoever runs the farm has mended a clock or credentials.
+        mendable: it succeeds once whoever runs the farm has mended a clock, credentials, rights or
+            the place.
         missing: the store answered that there is no such object.
         reason: the same for everyone else, who need not know where the store is; None: as `message`.
     """

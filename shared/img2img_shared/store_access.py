@@ -50,7 +50,7 @@ class StoreAccess:
                 raise self.error(action, key, "there is no such object", missing=True) from error
             if self._folder is not None:  # it was there a moment ago, when it was opened or written to
                 raise self.error(action, key, "its folder is gone", transient=True) from error
-            raise self.error(action, key, "the bucket does not exist") from error
+            raise self.error(action, key, "the bucket does not exist", mendable=True) from error
         except (BaseError, OSError, ValueError) as error:
             passes, is_for_operator = is_transient(error), is_mendable(error)
             raise self.error(action, key, why(error), transient=passes, mendable=is_for_operator) from error

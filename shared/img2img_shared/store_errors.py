@@ -25,7 +25,10 @@ _MENDABLE = {
     "ExpiredToken": "the credentials have expired",
     "InvalidAccessKeyId": "the store does not know the credentials",
     "SignatureDoesNotMatch": "the credentials are wrong",
+    "NoSuchBucket": "the bucket does not exist",
 }
+#: errors of a folder that whoever runs the farm has to mend: it belongs to another user, or is read-only
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 #: S3's answer to a header that it does not know, such as If-None-Match
 _UNSUPPORTED = re.compile(r"\b501 Not Implemented\b")
 
@@ -33,7 +36,7 @@ _UNSUPPORTED = re.compile(r"\b501 Not Implemented\b")
 def why(error: Exception) -> str:
     """The library's message without its paths, addresses, internals and XML."""
     text = str(error)
-    if re.search(r"169\.254\.169\.254|metadata\.google", text):  # where it looks for credentials last
+    if _asks_for_credentials(error):
         return f"no credentials in the environment ({_CREDENTIALS})"
     if (number := _os_error(error)) is not None:
         return os.strerror(number)
@@ -47,8 +50,10 @@ def why(error: Exception) -> str:
 
 
 def is_mendable(error: Exception) -> bool:
-    """Whether the same call succeeds once whoever runs the farm has mended a clock or credentials."""
-    return _code(error) in _MENDABLE
+    """Whether the same call succeeds once whoever runs the farm has mended a clock, credentials or rights."""
+    if _os_error(error) in _FORBIDDEN or _asks_for_credentials(error):
+        return True
+    return _code(error) in _MENDABLE or bool(re.search(r"status code: 40[13]\b", str(error)))
 
 
 def is_transient(error: Exception) -> bool:
@@ -66,6 +71,11 @@ def is_transient(error: Exception) -> bool:
 def is_unsupported(error: BaseException | None) -> bool:
     """Whether the server says that it has not got what it was asked for."""
     return bool(_UNSUPPORTED.search(str(error)))
+
+
+def _asks_for_credentials(error: Exception) -> bool:
+    """Whether the library asks the machine's metadata service, where it looks for credentials last."""
+    return bool(re.search(r"169\.254\.169\.254|metadata\.google", str(error)))
 
 
 def _code(error: Exception) -> str | None:

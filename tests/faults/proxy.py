@@ -13,6 +13,7 @@ ERRORS = {
     "is broken": (500, "InternalError"),
     "is full": (507, "InsufficientStorage"),
     "has expired credentials": (403, "ExpiredToken"),
+    "lets nobody in": (403, "AccessDenied"),
     "has another clock": (403, "RequestTimeTooSkewed"),
     "is in conflict": (409, "OperationAborted"),
     "has waited in vain": (400, "RequestTimeout"),

@@ -97,6 +97,7 @@ def test_images_wait_for_a_store_that_stays_away_and_the_job_says_so(
     [
         ("has expired credentials", "the credentials have expired"),
         ("has another clock", "the clocks of the store and of this machine differ"),
+        ("lets nobody in", "403 Forbidden (AccessDenied)"),
     ],
 )
 def test_a_submit_may_be_repeated_when_clock_and_credentials_are_mended_and_the_log_says_so(

@@ -129,7 +129,8 @@ def test_a_submit_to_the_wrong_store_is_refused_before_anything_is_uploaded(
 
     with farm("right") as right, farm("wrong") as wrong:
         right.submit(picture(1), model="m")
-        with pytest.raises(StoreError, match="wrong is not the store of this farm"):
+        with pytest.raises(StoreError, match="wrong is not the store of this farm") as caught:
             wrong.submit(picture(1), model="m")
+        assert caught.value.mendable
         assert len(right.jobs()) == 1
     assert not list((tmp_path / "wrong").iterdir())

@@ -78,10 +78,10 @@ def test_a_bucket_that_does_not_exist_is_named_and_is_not_worth_a_retry(s3_url: 
     store = Store("s3://nowhere/farm")
     with pytest.raises(StoreError, match=r"s3://nowhere/farm: the bucket does not exist") as caught:
         store.put_picture("default", b"picture")
-    assert not caught.value.transient
+    assert (caught.value.transient, caught.value.mendable) == (False, True)
     with pytest.raises(StoreError, match="404") as caught:
         list(store.list("inputs"))
-    assert not caught.value.transient
+    assert (caught.value.transient, caught.value.mendable) == (False, True)
 
 
 def test_a_server_that_went_away_is_worth_a_retry_and_serves_again(

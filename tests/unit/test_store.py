@@ -1,5 +1,6 @@
 """The store on a folder and in memory, and the URLs it takes; a real S3 server is in tests/integration."""
 
+import errno
 import hashlib
 import shutil
 from collections.abc import Callable
@@ -313,6 +314,26 @@ def test_the_librarys_errors_in_a_few_words_without_paths_and_addresses(
 ) -> None:
     error = GenericError(said)
     assert (store_errors.why(error), store_errors.is_transient(error)) == (why, transient)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_for_operator"),
+    [
+        (GenericError(S3 + "Server returned non-2xx status code: 403 Forbidden: "), True),
+        (GenericError("Server returned non-2xx status code: 401 Unauthorized: "), True),
+        (GenericError(LOCAL + "Read-only file system (os error 30)"), True),
+        (PermissionError(errno.EACCES, "Permission denied"), True),
+        (
+            GenericError(S3 + "Server returned non-2xx status code: 400 Bad Request: <Code>BadDigest</Code>"),
+            False,
+        ),
+        (GenericError(LOCAL + "File name too long (os error 36)"), False),
+    ],
+)
+def test_what_whoever_runs_the_farm_has_to_mend_is_told_from_what_nobody_can(
+    error: Exception, is_for_operator: bool
+) -> None:
+    assert store_errors.is_mendable(error) is is_for_operator
 
 
 def test_a_cloud_store_without_credentials_says_which_it_looks_for() -> None:

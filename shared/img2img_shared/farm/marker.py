@@ -74,6 +74,7 @@ class StoreMarker:
                 f"{self._store.url} is not the store of this farm, in which the object {MARKER!r} holds "
                 f"{known!r}: {holds}. Mount or name the right one, or write that id there if this is it",
                 transient=False,
+                mendable=True,
                 reason="the store is not this farm's",
             )
         self._proven = known
