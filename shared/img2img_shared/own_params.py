@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from img2img_shared.errors import Refused, WireError
+from img2img_shared.errors import Refused
 from img2img_shared.params import WRITTEN, Params
-from img2img_shared.refusals import read_params, refusal
+from img2img_shared.refusals import read_params, unread
 from img2img_shared.sampler_names import split_sampler
 from img2img_shared.seeds import draw_seed
 
@@ -87,7 +87,5 @@ def with_own(params: Params, own: Mapping[str, Any]) -> Params:
         return params
     try:
         return Params.model_validate({**params.model_dump(exclude_defaults=True), **own}, context=WRITTEN)
-    except ValidationError as error:
-        raise WireError(f"inputs: {refusal(error)}") from None
-    except Refused as error:
-        raise WireError(f"inputs: {error}") from None
+    except (ValidationError, Refused) as error:
+        raise unread("inputs", error) from None

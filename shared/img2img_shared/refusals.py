@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, WireError
 from img2img_shared.param_reference import allowed
 from img2img_shared.params import Params
 from img2img_shared.settings import DEVICES
@@ -63,6 +63,17 @@ def joined(findings: Sequence[Refused]) -> Refused:
     """Several refusals as one, with all their messages."""
     first, *rest = findings
     return Refused(first.field, first.value, first.reason, (*first.others, *rest))
+
+
+def unread(kind: str, error: ValidationError | Refused) -> WireError:
+    """What to raise for a message of ours that a newer version has written: its writer has checked it."""
+    if isinstance(error, ValidationError):
+        items = error.errors(include_url=False)[:TOLD]
+        unknown = [".".join(map(str, item["loc"])) for item in items if item["type"] == "extra_forbidden"]
+        told = f"{', '.join(unknown)} unknown here" if unknown else str(refusal(error))
+    else:
+        told = str(error)
+    return WireError(f"{kind}: this version cannot read it ({told}); update it to the one that wrote it")
 
 
 def finding(item: Any, prefix: str = "", *, is_params: bool = False) -> Refused:

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from img2img_shared.errors import Refused, WireError
 from img2img_shared.job import Input, Job
 from img2img_shared.params import WRITTEN
-from img2img_shared.refusals import refusal
+from img2img_shared.refusals import unread
 
 #: raised when a reader of the version before would misread a message. 2: an input has pictures by role and
 #: parameters of its own, where it had a picture, a mask, prompts and a seed
@@ -33,10 +33,8 @@ def decode_job(data: bytes) -> Job:
     """
     try:
         return Job.model_validate(_unpack("job", data, _job_of_1), context=WRITTEN)
-    except ValidationError as error:
-        raise WireError(f"job: {refusal(error)}") from None
-    except Refused as error:
-        raise WireError(f"job: {error}") from None
+    except (ValidationError, Refused) as error:
+        raise unread("job", error) from None
 
 
 def encode_inputs(inputs: tuple[Input, ...]) -> bytes:
@@ -52,10 +50,8 @@ def decode_inputs(data: bytes) -> tuple[Input, ...]:
     """
     try:
         return _INPUTS.validate_python(_unpack("inputs", data, _inputs_of_1))
-    except ValidationError as error:
-        raise WireError(f"inputs: {refusal(error)}") from None
-    except Refused as error:
-        raise WireError(f"inputs: {error}") from None
+    except (ValidationError, Refused) as error:
+        raise unread("inputs", error) from None
 
 
 def fingerprint(item: Input) -> bytes:

@@ -91,6 +91,15 @@ def test_what_is_no_job_is_refused(data: bytes) -> None:
         decode_job(data)
 
 
+def test_what_a_newer_version_knows_is_named_with_the_way_out_and_nothing_is_suggested() -> None:
+    message = msgpack.unpackb(encode_job(job()))
+    message["body"]["params"]["save_everything"] = True
+    with pytest.raises(WireError) as told:
+        decode_job(msgpack.packb(message))
+    why = "this version cannot read it (params.save_everything unknown here)"
+    assert str(told.value) == f"job: {why}; update it to the one that wrote it"
+
+
 def test_a_newer_version_is_refused_by_number_not_misread() -> None:
     message = msgpack.unpackb(encode_job(job()))
     newer = msgpack.packb({**message, "v": VERSION + 1})

@@ -115,5 +115,5 @@ def test_an_inputs_own_seeds_count_over_its_own_outputs(
 
 
 def test_a_parameter_of_a_newer_version_is_left_to_a_newer_worker() -> None:
-    with pytest.raises(WireError, match="no_such"):
+    with pytest.raises(WireError, match=r"\(no_such unknown here\); update it"):
         with_own(PARAMS, {"no_such": 1})
