@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import resource
-import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.gateway_metrics import FarmCollector
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_shared.errors import Refused
+from img2img_shared.interrupts import ending_signals
 from img2img_shared.metrics import serve_metrics, time_ledger
 
 #: bytes of headers, and of what is read ahead of a body
@@ -35,7 +35,7 @@ _FILES = 256
 
 
 def serve(settings: GatewaySettings) -> None:
-    """Listen at the settings' host and port. SIGTERM and Ctrl-C end it.
+    """Listen at the settings' host and port. SIGTERM, Ctrl-C and the end of its terminal end it.
 
     Raises:
         Refused, Unavailable: it cannot start; see `create_app`.
@@ -49,7 +49,7 @@ def serve(settings: GatewaySettings) -> None:
 
 async def _until_signalled(app: FastAPI, settings: GatewaySettings) -> None:
     stop = asyncio.Event()
-    for each in (signal.SIGTERM, signal.SIGINT):
+    for each in ending_signals():
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
     await listen(app, settings, stop)
 

@@ -1,12 +1,22 @@
-"""Ctrl-C while a program is still loading, which takes a second, or several with torch."""
+"""The signals that end programs: Ctrl-C while one is still loading, and what ends a service."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+def ending_signals() -> list[signal.Signals]:
+    """The signals that tell a service to end; that its terminal has gone is one, unless it ignores that."""
+    found = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        found.append(signal.SIGHUP)
+    return found
+
+
 def end_on_interrupt() -> None:
     """From now on, Ctrl-C ends the process at once, as it ends a C program: there is nothing to clean up.
+
+    A program loads for a second, or several with torch.
 
     A process that ignores it, such as a background job, continues to do so.
     """

@@ -142,6 +142,24 @@ def _dies_or_ends(farm: FaultyFarm, worker: Worker, job: str) -> None:
     eventually("it dies or the job ends", lambda: not worker.alive or farm.status(job).finished)
 
 
+def test_a_worker_whose_terminal_is_closed_puts_its_images_back_and_ends_well(
+    farm: FaultyFarm, account: Account
+) -> None:
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        pytest.skip("the tests run under nohup, and so would the worker")
+    job = farm.submit(6, steps=30)
+    first = farm.worker()
+    eventually("it renders", lambda: farm.status(job).running >= 2)
+    for _ in range(2):  # by the shell, and by the system
+        first.signal("HUP")
+    account.fault()
+    assert first.exit_status == 0
+    status = farm.status(job)
+    assert (status.running, status.failed) == (0, 0)
+    farm.worker()
+    account.settle(farm, "its terminal closed", job)
+
+
 @pytest.mark.parametrize("name", ["TERM", "INT"])
 def test_a_worker_told_to_stop_puts_its_images_back_and_ends_well(
     farm: FaultyFarm, account: Account, name: str

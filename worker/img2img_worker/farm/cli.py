@@ -114,7 +114,8 @@ def worker(
 ) -> None:
     """Render images of the farm at REDIS_URL with one or several checkpoints, until stopped.
 
-    SIGTERM and Ctrl-C put the images in hand back and end within seconds; other workers go on with them.
+    SIGTERM, Ctrl-C and closing its terminal put the images in hand back and end within seconds; other
+    workers go on with them.
     """
     settings = _settings(
         redis_url=redis_url,

@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
+from img2img_shared.interrupts import ending_signals
+
 log = logging.getLogger("img2img_worker")
 
 #: exit status of a worker whose options, model or farm are refused: started again, it would be again
@@ -44,8 +46,8 @@ class DeviceProcesses:
         self._is_refused = False
 
     def run(self) -> int:
-        """Run until all have ended; returns the exit status. SIGTERM and SIGINT are passed on to each."""
-        for name in (signal.SIGTERM, signal.SIGINT):
+        """Run until all have ended; returns the exit status. Signals to end are passed on to each."""
+        for name in ending_signals():
             signal.signal(name, self._on_signal)
         supervisors = [
             threading.Thread(target=self._keep, args=[number]) for number in range(len(self._devices))

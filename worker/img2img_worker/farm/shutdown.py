@@ -1,4 +1,4 @@
-"""Ends a worker on SIGTERM or Ctrl-C."""
+"""Ends a worker on SIGTERM, on Ctrl-C, or when its terminal has gone."""
 
 import logging
 import os
@@ -11,6 +11,7 @@ from types import FrameType
 from celery.worker import state
 
 from img2img_shared.errors import Unavailable
+from img2img_shared.interrupts import ending_signals
 from img2img_shared.ledger import Ledger
 from img2img_shared.records import WorkerInfo
 from img2img_worker.farm.events import Ended, Observer
@@ -25,7 +26,7 @@ GRACE = 10.0
 class Shutdown:
     """Puts everything in hand back at once. Nothing that hangs delays the end, as no image depends on it.
 
-    A second signal ends the process at once.
+    A second signal ends the process at once, except that a terminal may tell twice that it has gone.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class Shutdown:
 
     def take_over(self) -> None:
         """Handle the signals from now on."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ending_signals():
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self._stopping.is_set():
+            if number == signal.SIGHUP:
+                return
             os._exit(128 + number)
         self._stopping.set()
         state.should_stop = os.EX_OK  # what Celery's own handler does: it ends when its threads have
