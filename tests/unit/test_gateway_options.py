@@ -145,3 +145,13 @@ def test_what_is_endless_or_no_number_is_refused(name: str, value: Any) -> None:
     with pytest.raises(Refused) as refusal:
         check_option(name, value)
     assert refusal.value.field == name
+
+
+def test_a_null_means_the_default_but_turns_a_switch_off_as_in_a1111() -> None:
+    switches = ("inpaint_full_res", "mask_round", "override_settings_restore_afterwards")
+    nulls = dict.fromkeys([*switches, "steps", "cfg_scale"])
+    body, default = Img2ImgRequest.model_validate(nulls), Img2ImgRequest()
+    assert [getattr(body, name) for name in switches] == [False] * 3
+    assert (body.steps, body.cfg_scale) == (default.steps, default.cfg_scale)
+    assert body.nulls == nulls.keys()
+    assert Txt2ImgRequest.model_validate(nulls).unknown == []

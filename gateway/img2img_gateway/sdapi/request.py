@@ -39,6 +39,8 @@ Map = Annotated[dict[str, Any], BeforeValidator(_map_of)]
 
 #: pictures of one call
 MOST_IMAGES = 1000
+#: switches that are on by default, and off in A1111 where they are null
+_OFF_IF_NULL = frozenset({"inpaint_full_res", "mask_round", "override_settings_restore_afterwards"})
 
 
 class RenderRequest(BaseModel):
@@ -92,7 +94,7 @@ class RenderRequest(BaseModel):
     #: Forge's
     distilled_cfg_scale: float | None = None
 
-    #: fields that were sent as null, which means their default
+    #: fields that were sent as null, which means their default, or off
     _nulls: frozenset[str] = PrivateAttr(frozenset())
 
     @property
@@ -120,8 +122,9 @@ class RenderRequest(BaseModel):
     def _null_means_the_default(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(values, dict):
             return handler(values)
-        body = handler({name: value for name, value in values.items() if value is not None})
-        nulls = (name for name, value in values.items() if value is None)
+        nulls = {name for name, value in values.items() if value is None}
+        off = dict.fromkeys(nulls & cls.model_fields.keys() & _OFF_IF_NULL, False)
+        body = handler({name: value for name, value in values.items() if value is not None} | off)
         body._nulls = frozenset(nulls) & cls.model_fields.keys()
         return body
 
