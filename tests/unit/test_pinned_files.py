@@ -104,7 +104,8 @@ def test_a_textual_inversion(folder: Path, tmp_path: Path) -> None:
     found = family.inversions.current(pinned=options.pinned)
     assert torch.equal(found.loaded["cat"].vectors[0], torch.full((2, WIDTH), 2.0))
     hashes = [
-        family.inversions.hashes(["a cat"], pinned=each)["cat"] for each in (NOTHING_PINNED, options.pinned)
+        dict(family.inversions.hashes(["a cat"], pinned=each))["cat"]
+        for each in (NOTHING_PINNED, options.pinned)
     ]
     assert hashes[0] != hashes[1]
     assert torch.equal(embedded(family, "a cat").context, plain)

@@ -30,7 +30,7 @@ SERVED = Served(
     decoder=Decoder(10_000),
     vae_factor=8,
     lora_hashes=lambda *_: {},
-    inversion_hashes=lambda *_: {},
+    inversion_hashes=lambda *_: (),
     levels=lambda _: LEVELS,
     context_length=lambda _texts, _options: 77,
     restore_faces=lambda _name, pixels, _weight: 255 - pixels,
@@ -130,7 +130,7 @@ def test_the_pixels_of_an_init_image_are_told_by_their_md5_where_a1111_tells_it(
 def test_the_hashes_of_textual_inversions_are_told_where_a1111_tells_them(
     params: dict[str, object], is_told: bool
 ) -> None:
-    served = replace(SERVED, inversion_hashes=lambda *_: {"bad-hands": "b980aafda4d5"})
+    served = replace(SERVED, inversion_hashes=lambda *_: [("bad-hands", "b980aafda4d5")])
     steps = recipe(job(**params), ITEM, 0, {"image": PICTURES["image"]}, served)
     next(steps)
     (data,) = finished(steps, np.zeros((64, 64, 3), np.uint8)).values()
@@ -143,7 +143,7 @@ def test_the_hashes_of_textual_inversions_are_told_where_a1111_tells_them(
 )
 def test_the_hashes_of_inversions_are_told_in_a1111s_order(negative: str, told: str) -> None:
     served = replace(
-        SERVED, inversion_hashes=lambda texts, *_: {word: "1" for text in texts for word in text.split()}
+        SERVED, inversion_hashes=lambda texts, *_: [(word, "1") for text in texts for word in text.split()]
     )
     steps = recipe(
         job(prompt="a b AND b c", negative_prompt=negative), ITEM, 0, {"image": PICTURES["image"]}, served

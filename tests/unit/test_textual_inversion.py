@@ -7,7 +7,8 @@ import os
 import zlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from img2img_shared.model_folders import files_below
 from img2img_shared.prompt_tags import Lora
 from img2img_shared.settings import Settings
 from img2img_worker.engine.engine import Engine
+from img2img_worker.farm.own_files import OwnFiles
 from img2img_worker.models.checkpoints.loading import load, open_checkpoint
 from img2img_worker.models.prompts import inversion_picture
 from img2img_worker.models.prompts.chunks import CHUNK
@@ -69,8 +71,16 @@ def test_files_that_fit_are_loaded_and_others_are_skipped_with_their_reason(fami
     }
     assert found.loaded["My Style v1"].step == 7
     assert found.skipped.keys() == {"toolong", "xl", "broken", "code"}
-    assert found.skipped["toolong"] == "1 to 75 vectors are read, not 76"
-    assert found.skipped["xl"] == "vectors of 64 and 128, and this checkpoint's are of 64"
+    assert found.skipped["toolong"].reason == "1 to 75 vectors are read, not 76"
+    assert found.skipped["xl"].reason == "vectors of 64 and 128, and this checkpoint's are of 64"
+
+
+def test_what_is_in_a_file_is_told_even_if_the_checkpoint_cannot_use_it(family: Any) -> None:
+    nothing: Any = None
+    told = OwnFiles(nothing, nothing, list).inversions(cast(Any, SimpleNamespace(family=family)))
+    assert (told["Three"].shape, told["Three"].vectors, told["Three"].reason) == (64, 3, None)
+    assert (told["xl"].shape, told["xl"].vectors, bool(told["xl"].reason)) == (64 + 128, 2, True)
+    assert (told["broken"].shape, bool(told["broken"].reason)) == (0, True)
 
 
 def test_those_that_only_others_have_are_found_in_prompts_as_own_ones_are(family: Any) -> None:
@@ -152,18 +162,18 @@ def test_each_of_xls_encoders_has_its_own(tmp_path: Path, tmp_path_factory: pyte
     assert torch.allclose(found.context, wanted.context, atol=1e-6)
     assert found.pooled is not None
     assert torch.allclose(found.pooled, wanted.pooled, atol=1e-6)
-    assert family.inversions.current().skipped == {
-        "small": "vectors of 64, and this checkpoint's are of 64 and 128"
-    }
+    (small,) = family.inversions.current().skipped.values()
+    assert small.reason == "vectors of 64, and this checkpoint's are of 64 and 128"
+    names = [name for name, _ in family.inversions.hashes(["a zq"])]
+    assert names == ["zq", "zq"], "A1111 tells it once for each text encoder"
 
 
 def test_hashes_are_a1111s(family: Any) -> None:
     (folder,) = family.inversions._folders
     short = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in folder.rglob("*.*")}
     found = family.inversions.hashes(["(three:1.2), three", "one [my style v1]"])
-    assert found == {name: short[name] for name in ("Three", "one", "My Style v1")}
-    assert list(found) == ["Three", "one", "My Style v1"]
-    assert family.inversions.hashes(["the red cat"]) == {}
+    assert found == [(name, short[name]) for name in ("Three", "one", "My Style v1")]
+    assert family.inversions.hashes(["the red cat"]) == []
 
 
 def test_a_worker_looks_below_its_folder_of_models_and_beside_a1111s_tree(
@@ -262,7 +272,7 @@ def test_a_pickle_that_would_take_a_worker_down_is_skipped_with_its_reason(
     path = tmp_path / "embeddings" / "hostile.pt"
     torch.save(held, path)
     found = family.inversions.current()
-    assert reason in found.skipped["hostile"]
+    assert reason in found.skipped["hostile"].reason
     assert found.loaded
 
 
@@ -319,7 +329,11 @@ def test_those_that_come_with_a_lora_are_known_where_a_prompt_names_it(
     (found,) = inserted(family, text, bundles=bundles)
     assert found == [(2, "zq"), (5, "one"), (7, "filed")]
     short = hashlib.sha256((tmp_path / "embeddings" / "filed.safetensors").read_bytes()).hexdigest()[:12]
-    assert family.inversions.hashes([text], bundles=["ink"]) == {"zq": "ink", "one": "ink", "filed": short}
+    assert family.inversions.hashes([text], bundles=["ink"]) == [
+        ("zq", "ink"),
+        ("one", "ink"),
+        ("filed", short),
+    ]
     with pytest.raises(Refused, match="textual inversion wide in it: vectors of 128"):
         family.inversions.current(["wide"])
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from torch import Tensor
+
 from img2img_shared.ledger.file_names import FileKind
 from img2img_shared.ledger.inversion_names import InversionInfo
 from img2img_worker.farm.loaded_checkpoint import LoadedCheckpoint
@@ -68,10 +70,13 @@ class OwnFiles:
 
 
 def _infos(found: Inversions) -> dict[str, InversionInfo]:
-    loaded = {
-        name: InversionInfo(
-            step=each.step, shape=sum(part.shape[-1] for part in each.vectors), vectors=each.length
-        )
-        for name, each in found.loaded.items()
-    }
-    return loaded | {name: InversionInfo(reason=reason) for name, reason in found.skipped.items()}
+    infos = {name: _info(each.step, each.vectors) for name, each in found.loaded.items()}
+    for name, each in found.skipped.items():
+        about = InversionInfo() if each.file is None else _info(each.file.step, [*each.file.parts.values()])
+        infos[name] = about.model_copy(update={"reason": each.reason})
+    return infos
+
+
+def _info(step: int | None, parts: Sequence[Tensor]) -> InversionInfo:
+    """What is told of vectors [n, width] for one or several text encoders."""
+    return InversionInfo(step=step, shape=sum(part.shape[-1] for part in parts), vectors=len(parts[0]))

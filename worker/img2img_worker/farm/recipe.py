@@ -1,7 +1,7 @@
 """How one image of a job is made: which renders the engine does for it, and what is done with the results."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from img2img_shared.control import POSES_TEXT
@@ -197,13 +197,12 @@ def _inversion_hashes(render: Render, served: Served) -> list[tuple[str, str]]:
     prompts = conditioning.conditioning(render.prompt, render.negative_prompt, render.params)
     loras = [lora.name for lora in prompts.loras]
 
-    def named(schedule: conditioning.Schedule) -> Iterable[tuple[str, str]]:
-        emphasis = render.params.emphasis
-        return served.inversion_hashes(schedule.texts, emphasis, loras, served.pinned).items()
+    def named(schedule: conditioning.Schedule) -> Sequence[tuple[str, str]]:
+        return served.inversion_hashes(schedule.texts, render.params.emphasis, loras, served.pinned)
 
     told = [pair for part in reversed(prompts.positive) for pair in named(part)]
-    negative = list(named(prompts.negative))
-    return told if set(negative) <= set(told) else told + negative
+    negative = named(prompts.negative)
+    return told if set(negative) <= set(told) else [*told, *negative]
 
 
 def _account(render: Render, served: Served) -> dict[str, object]:

@@ -41,8 +41,8 @@ class Served:
     side_multiple: int = 8
     #: prompt to the short hash of each LoRA that it names, as in a picture's infotext
     lora_hashes: Callable[[str, PinnedFiles], Mapping[str, str]]
-    #: texts, their emphasis and LoRAs to the short hash of each textual inversion that they name
-    inversion_hashes: Callable[[Sequence[str], str, Sequence[str], PinnedFiles], Mapping[str, str]]
+    #: texts, their emphasis and LoRAs to name and short hash of each textual inversion in them, in order
+    inversion_hashes: Callable[[Sequence[str], str, Sequence[str], PinnedFiles], Sequence[tuple[str, str]]]
     #: the noise levels for latents of a size
     levels: Callable[[tuple[int, int]], NoiseLevels]
     #: tokens of the contexts of texts that are encoded together

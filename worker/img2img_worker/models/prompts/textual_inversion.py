@@ -46,13 +46,21 @@ class Inversion:
         return len(self.vectors[0])
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Skipped:
+    """An inversion that the checkpoint cannot use."""
+
+    reason: str
+    #: what is in its file; None: that cannot be read
+    file: InversionFile | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Inversions:
     """The textual inversions that are known at one moment."""
 
     loaded: Mapping[str, Inversion] = field(default_factory=dict)
-    #: from a name to the reason why the checkpoint cannot use it
-    skipped: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[str, Skipped] = field(default_factory=dict)
     #: from the first token of a name to the tokens of all names that begin with it, the longest first
     by_token: Mapping[int, Sequence[tuple[list[int], Inversion]]] = field(default_factory=dict)
     #: identifies the files' contents: equal if these are
@@ -146,16 +154,17 @@ class TextualInversions:
         emphasis: str = "Original",
         bundles: Sequence[str] = (),
         pinned: PinnedFiles = NOTHING_PINNED,
-    ) -> dict[str, str]:
-        """By name, A1111's short hash of each inversion in texts, in order of appearance. Thread-safe.
+    ) -> list[tuple[str, str]]:
+        """The name and A1111's short hash of each inversion in texts, in order of appearance. Thread-safe.
 
-        For one in a LoRA it is the LoRA's name, as in A1111.
+        As in A1111, they are told once for each text encoder; the hash of one in a LoRA is the LoRA's name.
 
         Args:
             texts: those of the schedules, so with edits written out.
         """
         found = self._mentioned(self.current(bundles, pinned), texts, emphasis)
-        return {each.name: each.short_hash for each in found}
+        by_name = {each.name: each.short_hash for each in found}
+        return [*by_name.items()] * len(self._widths)
 
     def lacking(self, names: Iterable[str], texts: Iterable[str], emphasis: str = "Original") -> list[str]:
         """Those of `names` that are in texts (edits written out) but not known here. Thread-safe."""
@@ -180,7 +189,7 @@ class TextualInversions:
 
     def _read(self, files: tuple[tuple[Path, int, int], ...]) -> Inversions:
         loaded: dict[str, Inversion] = {}
-        skipped: dict[str, str] = {}
+        skipped: dict[str, Skipped] = {}
         for about in files:
             self._add(*about, loaded, skipped)
         return self._by_tokens(loaded, skipped, files)
@@ -191,11 +200,11 @@ class TextualInversions:
         modified: int,
         size: int,
         loaded: dict[str, Inversion],
-        skipped: dict[str, str],
+        skipped: dict[str, Skipped],
         called: str | None = None,
     ) -> None:
         """Add a file to `loaded`, as `called` or by its own name; or to `skipped`, with the reason."""
-        name = called or path.stem
+        name, file = called or path.stem, None
         try:
             file = read_file(path, modified, size)
             if file is None:
@@ -203,10 +212,10 @@ class TextualInversions:
             name = called or file.name
             loaded[name] = self._fit(replace(file, name=name))
         except (ValueError, OSError) as error:
-            skipped[name] = str(error)
+            skipped[name] = Skipped(reason=str(error), file=file)
 
     def _by_tokens(
-        self, loaded: Mapping[str, Inversion], skipped: Mapping[str, str], key: Hashable
+        self, loaded: Mapping[str, Inversion], skipped: Mapping[str, Skipped], key: Hashable
     ) -> Inversions:
         by_token: dict[int, list[tuple[list[int], Inversion]]] = {}
         for name, inversion in loaded.items():
