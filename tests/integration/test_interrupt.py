@@ -4,12 +4,15 @@ import threading
 
 import pytest
 
-from img2img_shared.job import Job
+from img2img_shared.errors import Unavailable
+from img2img_shared.job import ImageState, Job
 from img2img_shared.ledger import FarmRedis, Ledger
 from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine
-from img2img_worker.farm.events import Event, Lost, tell_all
+from img2img_worker.farm.events import Event, Lost, Warned, tell_all
+from img2img_worker.farm.health import Check, Health
 from img2img_worker.farm.leases import Leases
+from img2img_worker.farm.retries import Retries
 from tests.loaded_model import loaded_model
 from tests.unit.engine_toys import ToyFamily, render
 
@@ -79,6 +82,32 @@ def test_an_image_that_was_reported_a_moment_ago_is_not_told_as_lost(farm_redis:
     leases.renew()
     assert told == []
     assert not any(each.lost for each in held)
+
+
+@pytest.mark.parametrize("state", [ImageState.DONE, ImageState.FAILED])
+def test_a_report_whose_answer_was_lost_is_not_told_as_too_late(
+    farm_redis: FarmRedis, monkeypatch: pytest.MonkeyPatch, state: ImageState
+) -> None:
+    ledger = Ledger(farm_redis)
+    ledger.submit(Job(id=JOB, model=MODEL, params=Params(seed=1, subseed=1), n_inputs=1))
+    told: list[Event] = []
+    leases, stopping = Leases(ledger, told.append), threading.Event()
+    monkeypatch.setattr(stopping, "wait", lambda _: False)
+    fine = Check(lambda: None)
+    health = Health(store=fine, rendering=fine, stopping=stopping, longest=1.0, observe=told.append)
+    retries = Retries(lease=1.0, leases=leases, health=health, stopping=stopping, observe=told.append)
+    claim = ledger.claim(MODEL, "w", "nonce", idle=True)
+    assert claim is not None
+    held = leases.hold(claim, loaded_model(None))
+
+    def report() -> bool:
+        is_heard = ledger.finish(claim) if state is ImageState.DONE else ledger.fail(claim, "damaged")
+        if is_heard:
+            raise Unavailable("Redis does not answer")
+        return is_heard
+
+    assert retries.report(held, report) is state
+    assert [type(each) for each in told] == [Warned]
 
 
 def test_what_comes_into_hand_while_the_worker_ends_is_lost_already(farm_redis: FarmRedis) -> None:

@@ -91,7 +91,9 @@ class ClaimLoop:
         self._worker = worker
         self._stopping = stopping
         self._observe = observe
-        self._retries = Retries(lease=ledger.lease, health=health, stopping=stopping, observe=observe)
+        self._retries = Retries(
+            lease=ledger.lease, leases=leases, health=health, stopping=stopping, observe=observe
+        )
         self._refusals = RecentRefusals()
         self._rest = Backoff(stopping, longest=ledger.lease / 4)
         self._job = lru_cache(maxsize=256)(ledger.job)

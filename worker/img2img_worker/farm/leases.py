@@ -229,10 +229,14 @@ class Leases:
                 self._observe(Interrupted(claim=claim))
                 continue
             image = None if one.cancelled else self._image(claim)
-            if image is not None and image.attempt == claim.attempt and image.state in _ENDED:
+            if _end_by(claim, image):
                 continue  # it has been reported meanwhile, by this worker
             held.lose()
             self._observe(Lost(claim=claim, cancelled=one.cancelled, holder=image.worker if image else None))
+
+    def end_of(self, claim: Claim) -> ImageState | None:
+        """The state in which this attempt has ended its image; None: it has not, or it cannot be told."""
+        return _end_by(claim, self._image(claim))
 
     def _image(self, claim: Claim) -> ImageStatus | None:
         """The state of a claim's image now, if it can be told."""
@@ -249,3 +253,8 @@ class Leases:
             held = list(self._held.values())
         for one in held:
             one.lose()
+
+
+def _end_by(claim: Claim, image: ImageStatus | None) -> ImageState | None:
+    is_its_end = image is not None and image.attempt == claim.attempt and image.state in _ENDED
+    return image.state if image is not None and is_its_end else None

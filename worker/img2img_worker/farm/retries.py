@@ -7,10 +7,11 @@ from itertools import count
 from typing import TypeVar
 
 from img2img_shared.errors import FarmError, StoreError, Unavailable
+from img2img_shared.job import ImageState
 from img2img_worker.farm.backoff import pause_before
 from img2img_worker.farm.events import Observer, StoreFailed, TooLate, Warned
 from img2img_worker.farm.health import Health
-from img2img_worker.farm.leases import LeasedClaim, Stopped
+from img2img_worker.farm.leases import LeasedClaim, Leases, Stopped
 
 #: seconds, at most, between two tries at a store, or Redis, that fails
 LONGEST_PAUSE = 30.0
@@ -21,8 +22,11 @@ T = TypeVar("T")
 class Retries:
     """Calls on behalf of claims, retried until the claim ends; `lease` is the ledger's, in seconds."""
 
-    def __init__(self, *, lease: float, health: Health, stopping: threading.Event, observe: Observer) -> None:
+    def __init__(
+        self, *, lease: float, leases: Leases, health: Health, stopping: threading.Event, observe: Observer
+    ) -> None:
         self._lease = lease
+        self._leases = leases
         self._health = health
         self._stopping = stopping
         self._observe = observe
@@ -68,11 +72,17 @@ class Retries:
         self._observe(Warned(text=f"{error}; trying again", like=like))
         held.wait(pause_before(tries, LONGEST_PAUSE))
 
-    def report(self, held: LeasedClaim, report: Callable[[], T]) -> T | None:
-        """Report how the attempt ended; returns the ledger's answer, or None if there is none."""
-        while True:
+    def report(self, held: LeasedClaim, report: Callable[[], T]) -> T | ImageState | None:
+        """Report how the attempt ended; returns the ledger's answer, or None if there is none.
+
+        If the answer to a report that took effect was lost, it is the state that the image was left in.
+        """
+        heard: T | ImageState | None
+        for tries in count():
             try:
                 heard = report()
+                if not heard and tries:
+                    heard = self._leases.end_of(held.claim)
             except Unavailable as error:
                 self._observe(Warned(text=f"not reported: {error}"))
                 if held.lost or self._stopping.wait(1):
@@ -81,3 +91,4 @@ class Retries:
                 if not heard:
                     self._observe(TooLate(claim=held.claim))
                 return heard
+        raise AssertionError("unreachable")
