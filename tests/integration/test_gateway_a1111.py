@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -1153,6 +1154,15 @@ def test_a_checkpoint_has_one_queue_however_it_is_named(
         assert json.loads(render(gateway).json()["info"])["sd_model_name"] == "tiny"
         assert gateway.http.get("/sdapi/v1/options").json()["sd_model_checkpoint"] == title
         assert {job.model for job in worker.ledger.jobs("default")} == {"/models/tiny.safetensors"}
+
+
+def test_checkpoints_are_listed_by_their_files_names(redis_url: str, store: Path, gateway: Gateway) -> None:
+    models = ["/a/Cat.safetensors", "/c/ant.safetensors", "/b/bee.safetensors"]
+    with ExitStack() as workers:
+        for model in models:
+            workers.enter_context(FakeWorker(redis_url, store, model=model))
+        listed = gateway.http.get("/sdapi/v1/sd-models").json()
+    assert [each["model_name"] for each in listed] == ["ant", "bee", "Cat"]
 
 
 @pytest.mark.parametrize("options", [{}, {"sd_model_checkpoint": "m"}])

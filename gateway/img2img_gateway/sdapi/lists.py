@@ -72,8 +72,12 @@ async def schedulers() -> list[dict[str, Any]]:
 
 @router.get("/sd-models", summary="List the checkpoints")
 async def sd_models(services: ServicesDep, _: Caller) -> list[dict[str, Any]]:
-    """The checkpoints that are served, or could be on this machine."""
+    """The checkpoints that are served, or could be on this machine, by their files' names as in A1111.
+
+    Which of them a worker has loaded makes no difference: a client's menu stays as it is.
+    """
     checkpoints = await services.farm.call(with_hashes, await services.farm.checkpoints())
+    checkpoints = sorted(checkpoints, key=lambda each: each.file_name.casefold())
     return [
         {
             "title": each.title,
