@@ -89,7 +89,7 @@ class JobStatus:
     done: int
     failed: int
     cancelled: int
-    #: images that ended per second, of late
+    #: images that ended per second, of late; once the job has ended, over all its time. Pauses do not count
     rate: float
     #: seconds until the last image ends at this rate; None: nothing is left, or too few have ended to tell
     eta: float | None

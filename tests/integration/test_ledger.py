@@ -640,22 +640,25 @@ def test_a_page_may_hold_1000_images(ledger: Ledger) -> None:
     assert len(ledger.images("job-0000", "default", 99_000, 1000)) == 1000
 
 
-def test_rate_and_time_left_follow_the_last_images(raw: Any, ledger: Ledger, take: Take) -> None:
-    def happened_before(seconds: float, field: str) -> None:
+def happened_before(raw: Any, seconds: float, *fields: str) -> None:
+    """Move what is noted of the job's past so many seconds back."""
+    for field in fields:
         then = raw.hget(f"{FARM}:job:job-0000", field)
         raw.hset(f"{FARM}:job:job-0000", field, int(then) - round(seconds * 1000))
 
+
+def test_rate_and_time_left_follow_the_last_images(raw: Any, ledger: Ledger, take: Take) -> None:
     ledger.submit(a_job(n=400))
     assert ledger.status("job-0000", "default").eta is None
     for _ in range(150):  # one each half second, of late
         ledger.finish(taken(take))
-        happened_before(0.5, "ended_at")
-    happened_before(600, "started")
+        happened_before(raw, 0.5, "ended_at")
+    happened_before(raw, 600, "started")
     status = ledger.status("job-0000", "default")
     assert status.rate == pytest.approx(2, rel=0.1)
     assert status.eta == pytest.approx(250 / status.rate)
     assert status.eta_spread == pytest.approx(status.eta / 60**0.5, rel=0.1)
-    happened_before(600, "ended_at")
+    happened_before(raw, 600, "ended_at")
     status = ledger.status("job-0000", "default")
     assert status.rate < 0.001
     # by its whole life, which says something where the last half minute does not
@@ -678,6 +681,35 @@ def test_the_rate_of_a_young_job_is_that_of_its_time(raw: Any, ledger: Ledger, t
     now = raw.time()
     raw.hset(f"{FARM}:job:job-0000", "started", now[0] * 1000 - 5000)
     assert ledger.status("job-0000", "default").rate == pytest.approx(2, rel=0.4)
+
+
+def test_a_pause_says_nothing_about_how_fast_a_job_is(raw: Any, ledger: Ledger, take: Take) -> None:
+    ledger.submit(a_job(n=60))
+    for _ in range(30):
+        ledger.finish(taken(take))
+    happened_before(raw, 15, "started")
+    ledger.pause("job-0000", "default")
+    before = ledger.status("job-0000", "default")
+    assert before.rate == pytest.approx(2, rel=0.4)
+    happened_before(raw, 3600, "started", "ended_at", "paused")
+    paused = ledger.status("job-0000", "default")
+    assert (paused.rate, paused.eta) == pytest.approx((before.rate, before.eta), rel=0.4)
+    ledger.resume("job-0000", "default")
+    resumed = ledger.status("job-0000", "default")
+    assert (resumed.rate, resumed.eta) == pytest.approx((before.rate, before.eta), rel=0.4)
+
+
+def test_a_job_that_has_ended_keeps_the_rate_that_it_had(raw: Any, ledger: Ledger, take: Take) -> None:
+    ledger.submit(a_job(n=3))
+    for _ in range(2):
+        ledger.finish(taken(take))
+    happened_before(raw, 300, "started")
+    ledger.fail(taken(take), "no picture")
+    happened_before(raw, 3600, "started", "ended_at", "finished")
+    assert ledger.status("job-0000", "default").rate == pytest.approx(3 / 300, rel=0.1)
+    ledger.retry("job-0000", "default")
+    ledger.finish(taken(take))
+    assert ledger.status("job-0000", "default").rate == pytest.approx(3 / 300, rel=0.1)
 
 
 def test_events_tell_what_happened_in_order_and_go_on_from_an_id(ledger: Ledger, take: Take) -> None:

@@ -56,7 +56,7 @@ class JobAnswer(ApiModel):
     failed: int
     cancelled: int
     rate: float
-    """Images that end per second, of late."""
+    """Images that end per second, of late; once the job has ended, over all its time. Pauses do not count."""
     eta: float | None
     """Seconds to go; null: nothing is left, or too few images have ended to tell."""
     eta_spread: float | None = None

@@ -16,11 +16,11 @@ class JobsChanged(LedgerPart):
 
         With 0, no jobs are returned, only where to begin. However often a job has changed, it is listed once.
         """
-        now, until, is_whole, answers = self._redis.run("changes", tenant, after, CHANGED)
+        until, is_whole, answers = self._redis.run("changes", tenant, after, CHANGED)
         return JobChanges(
             until=until,
             is_whole=bool(is_whole),
             has_more=len(answers) >= CHANGED,
-            jobs=[job_status(tenant, now, found[0]) for _, *found in answers if found],
+            jobs=[job_status(tenant, found[0]) for _, *found in answers if found],
             gone=[str(job_id, "utf-8") for job_id, *found in answers if not found],
         )

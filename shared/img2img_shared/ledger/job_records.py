@@ -131,8 +131,7 @@ class JobRecords(LedgerPart):
         Raises:
             NotFound: the tenant has no such job.
         """
-        now, answer = self._found(job_id, self._redis.run("status", tenant, job_id))
-        return job_status(tenant, now, answer)
+        return job_status(tenant, self._found(job_id, self._redis.run("status", tenant, job_id)))
 
     def jobs(self, tenant: str, limit: int = 100) -> list[JobStatus]:
         """The tenant's jobs, newest first, at most `limit`."""
@@ -157,8 +156,8 @@ class JobRecords(LedgerPart):
         more: str | None = after
         while more is not None and len(found) < limit:
             share = min(limit - len(found), JOBS)
-            now, place, answers = self._redis.run("list_jobs", tenant, more, share)
-            found += [job_status(tenant, now, answer) for answer in answers]
+            place, answers = self._redis.run("list_jobs", tenant, more, share)
+            found += [job_status(tenant, answer) for answer in answers]
             more = str(place, "utf-8") or None
         return JobPage(jobs=found, next=more)
 

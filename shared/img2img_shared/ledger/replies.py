@@ -25,16 +25,17 @@ ENOUGH = 4
 _STATES = {state[0]: state for state in ImageState}
 
 
-def job_status(tenant: str, now: int, answer: list[Any]) -> JobStatus:
+def job_status(tenant: str, answer: list[Any]) -> JobStatus:
     """The status of a job, from what `standing` of jobs.lua returns."""
     job_id, model, priority, state, n, running, done, failed, *rest_of_it = answer
-    created, started, finished, *ends, name, owner, tags, retain = rest_of_it
+    created, started, finished, clock, stood, *ends, name, owner, tags, retain = rest_of_it
     job_state = _job_state(str(state, "utf-8"), failed)
     rest = n - running - done - failed
     cancelled = rest if job_state is JobState.CANCELLED else 0
-    seconds = max(now - int(started or created), 1000) / 1000  # before, one image would make any rate
-    recent = _recent(now, *map(float, ends))
-    rate = recent / (RECENT * -expm1(-seconds / RECENT))
+    worked = int(clock) - int(started or created) - int(stood)
+    seconds = max(worked, 1000) / 1000  # before, one image would make any rate
+    recent = _recent(int(clock), *map(float, ends))
+    rate = (done + failed) / seconds if finished else recent / (RECENT * -expm1(-seconds / RECENT))
     eta, eta_spread = _eta(rest - cancelled + running, done + failed, seconds, recent, rate)
     return JobStatus(
         id=str(job_id, "utf-8"),

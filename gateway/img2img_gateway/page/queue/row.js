@@ -17,7 +17,7 @@ const shown = (job) => Math.min(job.done, 3);
 export function pace(job) {
   const parts = [];
   if (job.state === "running" && job.rate > 0) parts.push(text.rate(rough(60 * job.rate)));
-  if (job.eta != null && !job.finished) parts.push(text.eta(duration(job.eta)));
+  if (job.state === "running" && job.eta != null) parts.push(text.eta(duration(job.eta)));
   return parts.join(" · ");
 }
 

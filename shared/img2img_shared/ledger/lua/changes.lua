@@ -3,8 +3,8 @@
 -- its standing. Changes in the current millisecond are left for the next call: there may be more.
 local tenant, after, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local last = NOW - 1
-if after == 0 then return {NOW, last, 1, {}} end
-if after < NOW - CHANGES or after > NOW then return {NOW, last, 0, {}} end
+if after == 0 then return {last, 1, {}} end
+if after < NOW - CHANGES or after > NOW then return {last, 0, {}} end
 local changed, from = changed_key(tenant), string.format('(%.0f', after)
 local at_limit = redis.call('ZRANGEBYSCORE', changed, from, last, 'WITHSCORES', 'LIMIT', limit - 1, 1)[2]
 if at_limit then last = tonumber(at_limit) end
@@ -13,4 +13,4 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', changed, from, last)) do
   local job = owned(tenant, id)
   answers[#answers + 1] = job and {id, standing(job)} or {id}
 end
-return {NOW, math.max(last, after), 1, answers}
+return {math.max(last, after), 1, answers}

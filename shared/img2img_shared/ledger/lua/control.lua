@@ -34,11 +34,14 @@ local function control(id, job, most)
   local changed = 0
   if verb == 'pause' then
     if job.done + job.failed < job.n and not job.paused then
-      set(job, 'paused', 1)
+      set(job, 'paused', NOW)
       changed = 1
     end
   elseif verb == 'resume' then
-    changed = unset(job, 'paused')
+    if job.paused then
+      skip_pause(job)
+      changed = unset(job, 'paused')
+    end
   elseif verb == 'priority' then
     if job.priority ~= tonumber(value) then
       unset(job, 'vt') -- virtual times of different classes do not compare
@@ -58,6 +61,7 @@ local function control(id, job, most)
       redis.call('HDEL', job_key(id, 'failed'), index)
     end
     if changed > 0 then
+      if job.finished then skip_pause(job) end
       set(job, 'failed', job.failed - changed)
       unset(job, 'finished')
       redis.call('ZREM', DUE, id)

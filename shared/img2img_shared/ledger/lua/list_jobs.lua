@@ -1,5 +1,5 @@
 -- The standings of a tenant's jobs, newest first: at most `limit`, after `after` ('created id'; '': from the newest).
--- Returns the time, where to continue ('' at the end), and the jobs, without forgotten ones.
+-- Returns where to continue ('' at the end), and the jobs, without forgotten ones.
 local tenant, after, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local listed = tenant_key(tenant)
 local rank = 0
@@ -22,4 +22,4 @@ for i = 1, #found, 2 do
 end
 local next = ''
 if #found == 2 * limit then next = string.format('%.0f %s', found[#found], found[#found - 1]) end
-return {NOW, next, answers}
+return {next, answers}

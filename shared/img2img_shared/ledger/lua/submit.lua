@@ -55,7 +55,7 @@ redis.call('LTRIM', submitted_key(tenant), -100, -1)
 local job = load(id)
 if above then
   redis.call('SADD', job_key(above.id, 'parts'), id)
-  if above.paused then set(job, 'paused', 1) end
+  if above.paused then set(job, 'paused', NOW) end
 end
 event(job)
 place(job)

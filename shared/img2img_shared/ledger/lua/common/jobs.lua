@@ -179,13 +179,30 @@ local function count_end(job, state)
   set(job, state, job[state] + 1, 'ended', string.format('%.6f', ended), 'ended_at', NOW)
 end
 
+-- The time up to which a job's clock has run: it stands after the job's end, and in a pause once nothing is in hand.
+local function clock_of(job, started, ended_at)
+  if job.finished then return number(job.finished, NOW) end
+  if job.paused and job.running == 0 then return math.max(number(job.paused), number(started), number(ended_at)) end
+  return NOW
+end
+
+-- Lets a job's clock go on, as if it had not stood: a pause says nothing about the job's rate. Called before it goes on.
+local function skip_pause(job)
+  local h = redis.call('HMGET', job_key(job.id), 'started', 'stood', 'ended_at')
+  if not h[1] then return end
+  local stood = math.max(0, NOW - clock_of(job, h[1], h[3]))
+  set(job, 'stood', number(h[2]) + stood)
+  if h[3] then set(job, 'ended_at', number(h[3], NOW) + stood) end
+end
+
 -- The facts from which a job's status is made.
 local function standing(job)
-  local h = redis.call('HMGET', job_key(job.id), 'created', 'started', 'ended', 'ended_at', 'name', 'owner', 'tags', 'retain')
+  local h = redis.call('HMGET', job_key(job.id), 'created', 'started', 'ended', 'ended_at', 'name', 'owner', 'tags', 'retain',
+    'stood')
   local function known(text, otherwise) return is_number(text) and text or otherwise end
   return {
     job.id, job.model, job.priority, state_of(job), job.n, job.running, job.done, job.failed, known(h[1], '0'),
-    known(h[2], ''), known(job.finished, ''), known(h[3], '0'), known(h[4], '0'), h[5] or '', h[6] or '', h[7] or '',
-    known(h[8], ''),
+    known(h[2], ''), known(job.finished, ''), string.format('%.0f', clock_of(job, h[2], h[4])), known(h[9], '0'),
+    known(h[3], '0'), known(h[4], '0'), h[5] or '', h[6] or '', h[7] or '', known(h[8], ''),
   }
 end
