@@ -9,9 +9,11 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Mount
 
 from img2img_gateway.dependencies import get_services
 from img2img_gateway.gateway_errors import Problem
+from img2img_gateway.status import no_such_page
 from img2img_shared.errors import Conflict, FarmError, NotFound, Refused, StoreError, Unavailable
 from img2img_shared.refusals import TOLD, finding
 
@@ -64,6 +66,8 @@ class OpenAiDocument(BaseModel):
 
 #: paths whose errors have the shape that A1111's clients read
 _A1111 = ("/sdapi", "/internal", "/controlnet", "/config", "/startup-events")
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 #: and OpenAI's
 OPENAI = ("/openai", "/v1/images")
@@ -165,7 +169,24 @@ async def _answer(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.NOT_FOUND:
         what = "a farm does not have AUTOMATIC1111's" if path.startswith(_A1111) else "there is no"
         error = Problem(404, f"{what} {request.method} {path[:200]}; /docs lists what there is")
+        if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+            return no_such_page(path[:200])
+    elif isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = ", ".join(_methods(request)) or "GET, HEAD"  # which is all that there is for files
+        detail = f"{path[:200]} does not take {request.method}, only {allowed}; /docs lists what there is"
+        error = Problem(405, detail, headers={"Allow": allowed})
     return problem_response(path, error)
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that a path has. Starlette tells only those of the first of its routes."""
+    scope = {name: request.scope.get(name, "") for name in ("type", "path", "root_path")} | {"headers": []}
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    return [
+        method
+        for method in _METHODS
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 def _detail(error: Exception, status: int) -> str:

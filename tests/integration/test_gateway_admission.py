@@ -125,6 +125,37 @@ def test_what_is_not_there_is_named(gateway: Gateway, method: str, path: str, to
     assert "/docs" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("path", ["/nope", "/v1/nonesuch", "/sdapi/v1/<script>", "/queue"])
+def test_a_browser_is_told_by_a_page_that_there_is_no_such_page(gateway: Gateway, path: str) -> None:
+    answer = gateway.http.get(path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert answer.status_code == 404
+    assert answer.headers["content-type"].startswith("text/html")
+    assert path.replace("<", "&lt;").replace(">", "&gt;") in answer.text
+    assert "<script" not in answer.text
+    assert 'href="/"' in answer.text
+    assert 'href="/docs"' in answer.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/v1/jobs", "GET, POST"),
+        ("PATCH", "/v1/jobs/0123456789abcdef", "GET, DELETE"),
+        ("GET", "/sdapi/v1/img2img", "POST"),
+        ("PUT", "/sdapi/v1/options", "GET, POST"),
+        ("POST", "/studio", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_a_path_does_not_have_is_told_which_it_has(
+    gateway: Gateway, method: str, path: str, allowed: str
+) -> None:
+    answer = gateway.http.request(method, path)
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == allowed
+    told = f"{path} does not take {method}, only {allowed}"
+    assert answer.json()["detail"].startswith(told)
+
+
 @pytest.fixture
 def ring(farm_redis: FarmRedis, store: Path) -> ApiKeys:
     return ApiKeys(farm_redis, Store(store))
