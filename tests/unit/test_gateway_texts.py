@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image, PngImagePlugin
 from img2img_gateway.pictures import decode_base64, decode_picture, is_reference
 from img2img_gateway.sdapi.option_table import defaults
 from img2img_gateway.sdapi.read_infotext import read_parameters, request_fields
-from img2img_gateway.sdapi.styles import Style, apply_styles
+from img2img_gateway.sdapi.styles import Style, apply_styles, read_styles
 from img2img_shared.errors import Refused
 from img2img_shared.infotext_parser import read_pairs, split_pairs
 from img2img_shared.params import Params
@@ -357,3 +358,25 @@ def test_what_pillow_writes_counts_as_a_picture(kind: str) -> None:
 def test_what_is_no_picture_is_refused_by_its_field(data: bytes) -> None:
     with pytest.raises(Refused, match=r"image is data of \d+ bytes: it is no picture"):
         decode_picture(base64.b64encode(data).decode(), "image", 10_000)
+
+
+@pytest.mark.parametrize(
+    ("file", "styles"),
+    [
+        ('name,prompt,negative_prompt\nOil,"{prompt}, oil",flat\n', {"Oil": ("{prompt}, oil", "flat")}),
+        ("name, prompt\n  Oil, thick\n", {"Oil": ("thick", "")}),
+        ("name,text\nOil,thick\n", {"Oil": ("thick", "")}),
+        ("name,prompt\n# oils,\nOil,thick\n,nameless\n", {"Oil": ("thick", "")}),
+        (
+            "\ufeffname,prompt,negative_prompt\nOil,thick\nNight,,dim\n",
+            {"Oil": ("thick", ""), "Night": ("", "dim")},
+        ),
+    ],
+)
+def test_styles_are_read_from_all_that_a1111_reads(
+    file: str, styles: dict[str, tuple[str, str]], tmp_path: Path
+) -> None:
+    path = tmp_path / "styles.csv"
+    path.write_text(file, encoding="utf-8")
+    found = read_styles(path)
+    assert {name: (style.prompt, style.negative_prompt) for name, style in found.items()} == styles

@@ -1,4 +1,4 @@
-"""Prompt styles, from a file in A1111's format: name, prompt, negative_prompt."""
+"""Prompt styles, from a file in A1111's format: name, prompt, negative_prompt; once it was name, text."""
 
 import csv
 from collections.abc import Iterable, Mapping
@@ -20,6 +20,8 @@ class Style:
 def read_styles(path: Path | None) -> dict[str, Style]:
     """The styles in a file by name; none if there is no file.
 
+    As in A1111, a name that begins with "#" is a comment's, and blanks after a comma do not count.
+
     Raises:
         Refused: it cannot be read.
     """
@@ -27,17 +29,17 @@ def read_styles(path: Path | None) -> dict[str, Style]:
         return {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            rows = list(csv.DictReader(file, skipinitialspace=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise Refused("styles_file", str(path), f"make it a readable styles.csv ({error})") from None
     return {
         row["name"]: Style(
             name=row["name"],
-            prompt=row.get("prompt") or "",
+            prompt=row.get("prompt", row.get("text")) or "",
             negative_prompt=row.get("negative_prompt") or "",
         )
         for row in rows
-        if row.get("name")
+        if row.get("name") and not row["name"].startswith("#")
     }
 
 
