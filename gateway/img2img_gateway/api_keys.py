@@ -3,7 +3,7 @@
 import logging
 import secrets
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from img2img_gateway.gateway_errors import Problem
@@ -242,4 +242,7 @@ class ApiKeys:
 
 
 def _key(facts: dict[str, Any]) -> ApiKey:
+    if unknown := facts.keys() - {each.name for each in fields(ApiKey)}:  # limits, perhaps
+        told = f"the API key {facts['id']} was made by a newer version, with {', '.join(sorted(unknown))}"
+        raise Unavailable(f"{told}: update this gateway", reason="this gateway is too old for the API key")
     return ApiKey(**{**facts, "role": Role(facts.get("role", Role.SUBMIT))})

@@ -22,6 +22,7 @@ from img2img_gateway.webhook_targets import find_target
 from img2img_shared.errors import FarmError, NotFound
 from img2img_shared.ledger.connect import reading
 from img2img_shared.ledger.tables import FairAgenda, Table
+from img2img_shared.records import known_fields
 
 #: seconds from each try to the next: about a day in all, as Standard Webhooks proposes
 BACKOFF = (5, 60, 300, 1800, 7200, 18000, 36000, 36000)
@@ -159,7 +160,7 @@ class Deliveries:
 
     def _read(self, facts: Any) -> Delivery:
         with reading(self._redis.key("gateway", "deliveries")):
-            return Delivery(**facts)
+            return Delivery(**known_fields(Delivery, facts))
 
     def _dead(self, tenant: str) -> Table:
         return Table(self._redis, "dead", tenant)

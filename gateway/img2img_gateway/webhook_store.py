@@ -7,7 +7,7 @@
 import base64
 import secrets
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ from img2img_gateway.webhook_deliveries import Deliveries
 from img2img_gateway.webhook_targets import find_target
 from img2img_shared.job import Job
 from img2img_shared.ledger.tables import Table, first_value
-from img2img_shared.records import Event
+from img2img_shared.records import Event, known_fields
 
 #: hosts that are looked up at a time, for requests: one may take half a minute
 LOOKUPS = 8
@@ -93,5 +93,4 @@ class WebhookStore:
 
 
 def _hook(facts: dict[str, Any]) -> Hook:
-    known = {each.name: facts[each.name] for each in fields(Hook) if each.name in facts}  # of any version
-    return Hook(**{**known, "events": tuple(facts["events"])})
+    return Hook(**{**known_fields(Hook, facts), "events": tuple(facts["events"])})

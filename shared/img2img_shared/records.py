@@ -1,9 +1,10 @@
 """The ledger's answers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from img2img_shared.checkpoints import identity
 from img2img_shared.job import ImageState, JobState
@@ -274,6 +275,16 @@ class WorkerStatus:
     #: images it holds now
     running: int
     seen: datetime
+
+
+def known_fields(record: type[Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The values for which a record has fields: a newer version may have written more."""
+    names = {each.name for each in fields(record)}
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in facts.items()
+        if name in names
+    }
 
 
 def moment(milliseconds: bytes) -> datetime:

@@ -17,6 +17,7 @@ import webuiapi
 from fastapi.testclient import TestClient
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from redis import Redis
 
 from img2img_gateway.app import create_app
 from img2img_gateway.async_farm import THREADS
@@ -945,6 +946,13 @@ def start(gateway: Gateway, pool: Callers, **fields: Any) -> Future[httpx.Respon
 def test_idle_means_no_progress_and_no_job(gateway: Gateway) -> None:
     idle = gateway.http.get("/sdapi/v1/progress").json()
     assert (idle["progress"], idle["state"]["job_count"], idle["current_image"]) == (0, 0, None)
+
+
+def test_progress_is_told_beside_a_gateway_of_a_newer_version(gateway: Gateway, redis: Redis) -> None:
+    task = {"id": "x", "kind": "img2img", "jobs": ["job-gone"], "steps": 1, "begun": 1.0, "newer": 1}
+    redis.hset("{img2img}:gateway:tasks:default", "x", json.dumps(task))
+    redis.hset("{img2img}:gateway:last-task:default", "newer", "1")
+    assert gateway.http.get("/sdapi/v1/progress").json()["state"]["job_count"] == 0
 
 
 def test_progress_counts_and_shows_the_newest_picture(

@@ -93,7 +93,6 @@ def test_a_record_that_cannot_be_read_is_told_to_the_operator_and_may_be_mended(
     with Gateway(redis_url, store) as gateway:  # one that has told of nothing
         for table, name, path, used in (
             ("tasks:default", "begun", "/sdapi/v1/progress", secret),
-            ("last-task:default", "nonesuch", "/sdapi/v1/progress", secret),
             ("storage", "default", "/v1/storage", secret),
             ("keys", hashed(other), "/v1/jobs", other),
         ):
@@ -107,6 +106,18 @@ def test_a_record_that_cannot_be_read_is_told_to_the_operator_and_may_be_mended(
             assert caplog.text.count(told) == 1, "once is enough"
             redis.hdel(key, name)
         assert gateway.http.get("/v1/jobs", headers=bearer(secret)).status_code == 200
+
+
+def test_a_key_with_a_limit_that_only_a_newer_version_knows_opens_nothing_and_says_why(
+    gateway: Gateway, ring: ApiKeys, redis: redis_module.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, secret = ring.create("bot", "default")
+    table, name = "{img2img}:gateway:keys", hashed(secret)
+    facts = json.loads(redis.hget(table, name) or "{}")
+    redis.hset(table, name, json.dumps({**facts, "hours": "9-17"}))
+    answer = gateway.http.get("/v1/jobs", headers=bearer(secret))
+    assert (answer.status_code, answer.json()["detail"]) == (503, "this gateway is too old for the API key")
+    assert f"the API key {key.id} was made by a newer version, with hours: update" in caplog.text
 
 
 @pytest.mark.parametrize("damage", ["7", "[]", '{"nonesuch": 1}'])

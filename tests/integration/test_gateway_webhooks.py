@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography import x509
@@ -26,7 +28,7 @@ from img2img_gateway import webhook_deliveries, webhook_dispatcher, webhook_requ
 from img2img_gateway.app import create_app
 from img2img_gateway.async_farm import THREADS, AsyncFarm
 from img2img_gateway.gateway_settings import GatewaySettings
-from img2img_gateway.webhook_deliveries import AT_ONCE, Deliveries
+from img2img_gateway.webhook_deliveries import AT_ONCE, Deliveries, Delivery
 from img2img_gateway.webhook_dispatcher import WebhookDispatcher
 from img2img_gateway.webhook_request import post
 from img2img_gateway.webhook_store import LOOKUPS
@@ -348,6 +350,14 @@ def test_deliveries_of_an_older_version_are_made_once(
     redis.delete("{elsewhere}:gateway:due:studio:taken")
     assert elsewhere.due() == []
     assert redis.keys("{elsewhere}:gateway:due*") == []
+
+
+def test_a_delivery_of_a_newer_version_is_made(elsewhere: Deliveries, receiver: Receiver) -> None:
+    newer = {**asdict(Delivery(id="message", tenant="studio", url=receiver.url, body="{}")), "urgency": 3}
+    elsewhere._due.put(f"studio {urlsplit(receiver.url).netloc}", "message", newer, 0)
+    assert elsewhere.due() == ["message"]
+    elsewhere.deliver("message")
+    assert len(receiver.got) == 1
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from img2img_gateway.async_farm import AsyncFarm
 from img2img_shared.errors import NotFound
 from img2img_shared.job import JobState
 from img2img_shared.ledger.tables import Table
-from img2img_shared.records import JobStatus
+from img2img_shared.records import JobStatus, known_fields
 
 #: seconds after which a task is forgotten whose gateway died
 FORGOTTEN = 24 * 3600
@@ -137,7 +137,7 @@ class Tasks:
         """The task that was begun last."""
         found = await self._farm.call(self._last.all)
         with self._last.reading():
-            return LastTask(**found)
+            return LastTask(**known_fields(LastTask, found))
 
     async def skip(self) -> None:
         """End the oldest task's current iteration with its images as they are; the next ones continue."""
@@ -162,7 +162,7 @@ class Tasks:
     def _read(self) -> list[TaskStatus]:
         kept = self._tasks.all().values()
         with self._tasks.reading():
-            tasks = [Task(**{**facts, "jobs": tuple(facts["jobs"])}) for facts in kept]
+            tasks = [Task(**{**known_fields(Task, facts), "jobs": tuple(facts["jobs"])}) for facts in kept]
         found = []
         for task in sorted(tasks, key=lambda task: task.begun):
             try:

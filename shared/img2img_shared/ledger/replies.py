@@ -1,6 +1,5 @@
 """The answers of the ledger's scripts, as records."""
 
-from dataclasses import fields
 from math import exp, expm1, sqrt
 from typing import Any
 
@@ -14,6 +13,7 @@ from img2img_shared.records import (
     WorkerInfo,
     WorkerReport,
     WorkerStatus,
+    known_fields,
     moment,
 )
 
@@ -104,8 +104,8 @@ def worker_status(_: bytes, data: bytes, running: bytes, seen: bytes) -> WorkerS
     """One answer of ``workers``."""
     said = msgpack.unpackb(data)
     return WorkerStatus(
-        info=WorkerInfo(**_known_fields(WorkerInfo, said)),
-        report=WorkerReport(**_known_fields(WorkerReport, said.get("report", {}))),
+        info=WorkerInfo(**known_fields(WorkerInfo, said)),
+        report=WorkerReport(**known_fields(WorkerReport, said.get("report", {}))),
         running=int(running),
         seen=moment(seen),
     )
@@ -114,16 +114,6 @@ def worker_status(_: bytes, data: bytes, running: bytes, seen: bytes) -> WorkerS
 def _job_state(state: str, failed: int) -> JobState:
     """The state of a job; the ledger's own word for one that has ended does not tell of failures."""
     return JobState.FAILED if state == JobState.DONE and failed else JobState(state)
-
-
-def _known_fields(record: type[Any], said: dict[str, Any]) -> dict[str, Any]:
-    """The values for which a record has fields: a newer worker may send more."""
-    names = {field.name for field in fields(record)}
-    return {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in said.items()
-        if name in names
-    }
 
 
 def _eta(
