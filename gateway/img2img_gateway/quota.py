@@ -44,7 +44,16 @@ class Quota:
             raise Refused(
                 "inputs", Summary(f"{n:,} images"), f"this key allows at most {key.largest:,} images in a job"
             )
-        if key.quota is None:
+        self.reserve_again(key, job_id, n, idempotency_key)
+
+    def reserve_again(self, key: ApiKey, job_id: str, n: int, idempotency_key: str | None = None) -> None:
+        """Count `n` images of a job, as large as it may be, that are about to wait (again).
+
+        Raises:
+            Problem: 429, too many images of the tenant are under way.
+            Unavailable: Redis does not answer.
+        """
+        if key.quota is None or not n:
             return
         under_way = self._reservations.make(key.tenant, job_id, n, key.quota, idempotency_key)
         if under_way is not None:

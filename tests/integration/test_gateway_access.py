@@ -207,6 +207,26 @@ def test_a_keys_quota_counts_what_is_under_way(
     assert submit(gateway, secret, 3).status_code == 201
 
 
+def test_what_is_tried_again_counts_for_the_quota(
+    gateway: Gateway, ring: ApiKeys, fake_worker: FakeWorker
+) -> None:
+    _, secret = ring.create("small", "default", quota=2)
+    failed = submit(gateway, secret, 2).json()["id"]
+    for _ in range(2):
+        fake_worker.ledger.fail(fake_worker.await_claim(), "damaged")
+    waiting = submit(gateway, secret, 1).json()["id"]
+
+    def retry() -> httpx.Response:
+        return gateway.http.post(f"/v1/jobs/{failed}/retry", headers=bearer(secret))
+
+    full = retry()
+    assert full.status_code == 429
+    assert "1 are, and 2 more are too many" in full.json()["detail"]
+    gateway.http.post(f"/v1/jobs/{waiting}/cancel", headers=bearer(secret)).raise_for_status()
+    assert [retry().json()["changed"] for _ in range(2)] == [2, 0]
+    assert submit(gateway, secret, 1).status_code == 429
+
+
 def test_a_repeat_is_no_new_job_for_the_quota(gateway: Gateway, ring: ApiKeys) -> None:
     _, secret = ring.create("small", "default", quota=2)
     repeat = {"Idempotency-Key": "one"}

@@ -44,6 +44,9 @@ async def resume(job: JobId, caller: Caller, services: ServicesDep, once: Idempo
 @router.post("/{job}/retry", summary="Retry a job's failed images")
 async def retry(job: JobId, caller: Caller, services: ServicesDep, once: IdempotencyKey = None) -> Changed:
     """Render a job's failed images again. `changed` is how many there are."""
+    if caller.key is not None:
+        status = await services.farm.call(services.farm.service.status, job, caller.tenant)
+        await services.farm.call(services.quota.reserve_again, caller.key, job, status.failed)
     call = services.farm.service.retry
     return Changed(changed=await services.farm.call(call, job, caller.tenant, caller.owner, once))
 
