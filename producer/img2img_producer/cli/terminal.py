@@ -90,7 +90,7 @@ def show_workers(workers: Iterable[WorkerStatus]) -> None:
             str(len(each.info.others) or ""),
             (each.info.sha256 or "")[:10],
             each.info.device,
-            f"{each.running}/{each.info.slots}",
+            f"{each.running} ({each.info.slots} at a time)",
             ", ".join(each.report.jobs),
             f"{each.report.rate:.0f}" if each.report.rate >= 10 else f"{each.report.rate:.2g}",
             _memory(each.report),
@@ -98,7 +98,7 @@ def show_workers(workers: Iterable[WorkerStatus]) -> None:
         )
         for each in found
     ]
-    head = ("worker", "model", "of", "hash", "device", "busy", "jobs", "per min", "memory", "up")
+    head = ("worker", "model", "of", "hash", "device", "in hand", "jobs", "per min", "memory", "up")
     show_table(head, rows, "no workers (start one: img2img worker --help)")
     for each in found:
         if each.report.trouble:
