@@ -12,6 +12,7 @@ from img2img_producer.cli.sizes import with_size
 from img2img_producer.cli.sources import Sources
 from img2img_producer.client import Farm
 from img2img_producer.inputs import Picture
+from img2img_producer.moving import note_on_moving
 from img2img_producer.own_texts import OwnTexts
 from img2img_producer.parameters import merge_params
 from img2img_producer.progress_display import ProgressDisplay
@@ -67,7 +68,7 @@ class Request:
             model=model_of(model, elsewhere=elsewhere),
         )
         check_inputs(request.pictures, params, request.for_all, own=request.own_texts)
-        for note in request.own_texts.notes():
+        for note in (*request.own_texts.notes(), *note_on_moving(request.pictures)):
             say(note)
         return request
 
