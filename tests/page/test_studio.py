@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,12 +74,56 @@ def loaded(page: Page, selector: str) -> int:
     return int(page.evaluate(script))
 
 
-def test_a_picture_that_cannot_be_sent_is_named(visit: Callable[..., Visit]) -> None:
-    page = studio(
-        visit(refused=True), "/studio", file(), {"name": "empty.png", "mimeType": "image/png", "buffer": b""}
-    )
+EMPTY: FilePayload = {"name": "empty.png", "mimeType": "image/png", "buffer": b""}
+
+
+def test_a_picture_that_cannot_be_sent_is_left_out_and_named(
+    visit: Callable[..., Visit], gateway: Gateway
+) -> None:
+    page = studio(visit(refused=True), "/studio", file("a.png"), EMPTY, file("b.png", (10, 20, 200)))
+    job = render(page, gateway)
+    assert [each["name"] for each in job["inputs"]] == ["a", "b"]
+    told = page.get_by_role("alert").filter(has_text="sent without a picture. empty.png: body is empty")
+    expect(told).to_be_visible()
+    expect(page.locator(".thumbs figcaption")).to_have_text(["a.png", "b.png"])
+
+
+def test_of_pictures_none_of_which_can_be_sent_nothing_is(visit: Callable[..., Visit]) -> None:
+    page = studio(visit(refused=True), "/studio", EMPTY)
     page.locator(".send").get_by_role("button", name="Render").click()
     expect(page.get_by_role("alert").filter(has_text="empty.png: body is empty")).to_be_visible()
+    expect(page.locator(".thumbs li")).to_have_count(1)
+
+
+def test_files_of_several_pictures_are_named(visit: Callable[..., Visit]) -> None:
+    frames = [Image.effect_noise((40, 30), 90).convert("RGB") for _ in range(3)]
+    files: list[FilePayload] = []
+    for kind in ("gif", "png", "webp", "avif"):
+        for name, more in (("moving", frames[1:]), ("still", [])):
+            data = io.BytesIO()
+            frames[0].save(data, kind, **({"save_all": True, "append_images": more} if more else {}))
+            files.append({"name": f"{name}.{kind}", "mimeType": f"image/{kind}", "buffer": data.getvalue()})
+    page = studio(visit(), "/studio", *files)
+    expect(page.get_by_role("alert").filter(has_text="Only the first picture")).to_contain_text(
+        "of moving.avif, moving.gif, moving.png, moving.webp will"
+    )
+
+
+def test_in_place_of_a_picture_that_browsers_do_not_show_there_is_a_pictogram(
+    visit: Callable[..., Visit], gateway: Gateway
+) -> None:
+    data = io.BytesIO()
+    Image.new("RGB", (96, 64), (200, 30, 30)).save(data, "TIFF")
+    scan: FilePayload = {"name": "scan.tif", "mimeType": "image/tiff", "buffer": data.getvalue()}
+    page = studio(visit(), "/studio", scan, file("b.png"))
+    expect(page.locator(".thumbs .thumbnail.none")).to_have_count(1)
+    expect(page.locator(".thumbs figcaption")).to_have_text(["b.png", "scan.tif"])
+    check_accessible(page)
+    job = render(page, gateway)
+    page.goto(f"/jobs/{job['id']}?image=1")
+    before = page.get_by_role("img", name="scan before")
+    expect(before).to_have_attribute("src", re.compile("/thumbnail/image"))
+    assert before.evaluate("each => each.decode().then(() => each.naturalWidth)") == 96
 
 
 def test_pictures_are_masked_rendered_and_shown(visit: Callable[..., Visit], gateway: Gateway) -> None:

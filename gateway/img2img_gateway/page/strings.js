@@ -146,7 +146,7 @@ export const workers = {
   model: "Model",
   device: "Device",
   speed: "Speed",
-  running: "Rendering",
+  running: "In hand",
   atATime: (images, slots) => `${images} (${slots} at a time)`,
   uptime: "Up for",
   memory: "Memory",
@@ -187,6 +187,14 @@ export const studio = {
   removePicture: (path) => `Remove ${path}`,
   paintMask: (path) => `Paint a mask for ${path}`,
   masked: "Its mask",
+  sentWithout: (messages) => {
+    const more = messages.length > 5 ? ` And ${messages.length - 5} more.` : "";
+    return `The job was sent without ${messages.length === 1 ? "a picture" : `${messages.length} pictures`}. ${messages.slice(0, 5).join(". ")}.${more}`;
+  },
+  moving: (paths) => {
+    const named = paths.length > 5 ? `${paths.slice(0, 5).join(", ")} and ${paths.length - 5} more` : paths.join(", ");
+    return `Only the first picture of ${named} will be rendered. For an animation, split it into frames: ffmpeg -i FILE FOLDER/%05d.png`;
+  },
   more: (n) => `Show more (${n} are hidden)`,
   noPicture: (path) => `The browser cannot show ${path}, so no mask can be painted on it. The farm may still be able to read it.`,
   offer: (name) => `${name} contains the parameters it was made with.`,

@@ -38,6 +38,11 @@ export function Viewer({ job, index, state, name, onClose, onStep }) {
   const details = found?.image.index === index ? found : null;
   const result = `/v1/jobs/${job.id}/images/${index}/picture`;
   const input = (role) => `/v1/jobs/${job.id}/inputs/${details.image.input}/${role}`;
+  /** What the gateway makes of a picture of a kind that browsers do not show (TIFF, HEIC). */
+  const showSmall = (role) => ({ target }) => {
+    const small = `${input(`thumbnail/${role}`)}?size=512`;
+    if (!target.src.endsWith(small)) target.src = small;
+  };
   const roles = details ? Object.keys(details.pictures) : [];
   const hasBefore = state === "done" && roles.includes("image");
   const views = [hasBefore && "compare", state === "done" && "result", ...roles].filter(Boolean);
@@ -52,9 +57,9 @@ export function Viewer({ job, index, state, name, onClose, onStep }) {
         <div class="picture">
           ${state === "running" && html`<${Preview} job=${job.id} index=${index} alt=${text.previewOf(name)} />`}
           ${state === "failed" && html`<p class="warning">${details?.image.reason}</p>`}
-          ${details && shown === "compare" && html`<${Compare} key=${index} before=${input("image")} after=${result} alt=${name} resizeMode=${details.params.resize_mode ?? 0} />`}
+          ${details && shown === "compare" && html`<${Compare} key=${index} before=${input("image")} onBeforeError=${showSmall("image")} after=${result} alt=${name} resizeMode=${details.params.resize_mode ?? 0} />`}
           ${shown === "result" && html`<img src=${result} alt=${name} />`}
-          ${details && roles.includes(shown) && state !== "running" && html`<img src=${input(shown)} alt=${text.viewOf(shown, name)} />`}
+          ${details && roles.includes(shown) && state !== "running" && html`<img src=${input(shown)} onError=${showSmall(shown)} alt=${text.viewOf(shown, name)} />`}
         </div>
         <div class="steps">
           <${Button} kind="quiet" icon="back" label=${text.before} disabled=${!onStep(-1, true)} onClick=${() => onStep(-1)} />

@@ -1,5 +1,6 @@
 /** Units of control: what holds a render to a picture's edges, depth or poses. */
 import { Button } from "../components/button.js";
+import { Thumbnail } from "../components/thumbnail.js";
 import { html, useRef } from "../html.js";
 import { studio as text } from "../strings.js";
 import { filesOf, pictureOf, picturesIn } from "./files.js";
@@ -43,7 +44,7 @@ function Unit({ fields, unit, index, errors, onChange, onRemove }) {
     onDrop=${(event) => { event.preventDefault(); event.stopPropagation(); take(filesOf(event.dataTransfer)); }}>
     <legend>${text.unit(index + 1)}</legend>
     <div class="row">
-      ${picture ? html`<img class="thumb" src=${picture.url} alt=${picture.path} />` : html`<p class="muted">${text.ownPicture}</p>`}
+      ${picture ? html`<span class="thumb"><${Thumbnail} src=${picture.url} alt=${picture.path} /></span>` : html`<p class="muted">${text.ownPicture}</p>`}
       <${Button} onClick=${() => file.current.click()}>${text.controlPicture}<//>
       ${picture && html`<${Button} kind="quiet" onClick=${() => onChange({ ...values, picture: null })}>${text.withoutPicture}<//>`}
       <${Button} kind="quiet" icon="trash" label=${text.removeUnit(index + 1)} onClick=${onRemove} />

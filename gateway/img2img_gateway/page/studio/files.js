@@ -38,6 +38,36 @@ export const pictureOf = ({ file, path }) => ({ file, path, url: URL.createObjec
 /** An input of the form: a picture with a mask and parameters of its own. */
 export const inputOf = (image, mask = null, params = {}) => ({ id: nextId++, image, mask, params });
 
+/** The paths of those of `files` that hold several pictures, of which the farm renders the first. */
+export async function movingIn(files) {
+  const found = [];
+  for (const { file, path } of files) {
+    const isGif = file.type === "image/gif";
+    const bytes = new Uint8Array(await file.slice(0, isGif ? file.size : 16 * 1024).arrayBuffer());
+    const moves = isGif ? gifPictures(bytes) > 1 : MOVING.test(new TextDecoder("latin1").decode(bytes));
+    if (moves) found.push(path);
+  }
+  return found;
+}
+
+/** How files of several pictures begin: PNG, WebP, AVIF. */
+const MOVING = /^(?:[^]PNG(?:(?!IDAT)[^])*?acTL|RIFF[^]{4}WEBPVP8X[^]*?ANIM[^]{4}|[^]{4}ftypavis)/;
+
+/** How many pictures a GIF has, by its blocks; what is broken ends it. */
+function gifPictures(bytes) {
+  const [PICTURE, EXTENSION] = [0x2c, 0x21];
+  const colours = (flags) => (flags & 0x80 ? 3 << ((flags & 7) + 1) : 0);
+  let found = 0;
+  let at = 13 + colours(bytes[10]);
+  while (bytes[at] === PICTURE || bytes[at] === EXTENSION) {
+    found += bytes[at] === PICTURE;
+    at += bytes[at] === PICTURE ? 11 + colours(bytes[at + 9]) : 2;
+    while (bytes[at]) at += 1 + bytes[at];
+    at += 1;
+  }
+  return found;
+}
+
 /** Whether a picture's file says how it was made: looked for where the formats have it, at both ends. */
 export async function hasInfotext(file) {
   const ends = [file.slice(0, 512 * 1024), file.slice(-256 * 1024)];

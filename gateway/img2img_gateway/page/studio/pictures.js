@@ -1,9 +1,11 @@
 /** The pictures of a job: dropped, chosen or pasted, with folders; and each one's mask. */
 import { Button } from "../components/button.js";
 import { Icon } from "../components/icon.js";
+import { Thumbnail } from "../components/thumbnail.js";
+import { toast } from "../components/toast.js";
 import { html, useEffect, useRef, useState } from "../html.js";
 import { studio as text } from "../strings.js";
-import { filesOf, inputOf, pictureOf, picturesIn } from "./files.js";
+import { filesOf, inputOf, movingIn, pictureOf, picturesIn } from "./files.js";
 
 /** Pictures that are shown before somebody asks for more. */
 const SHOWN = 24;
@@ -29,6 +31,8 @@ export function Pictures({ pictures, mask, error, onChange, onMask, onInfotext }
     if (!taken.length) return;
     onChange([...latest.current, ...taken.map((each) => inputOf(pictureOf(each)))]);
     onInfotext(taken.length === 1 ? taken[0].file : null);
+    const moving = await movingIn(taken);
+    if (moving.length) toast(text.moving(moving), "error");
   };
   const chosen = (event) => {
     add([...event.target.files].map((file) => ({ file, path: file.webkitRelativePath || file.name })));
@@ -60,7 +64,7 @@ export function Pictures({ pictures, mask, error, onChange, onMask, onInfotext }
     ${error && html`<p class="error" role="alert">${error}</p>`}
     ${pictures.length > 0 && html`<ul class="thumbs">${pictures.slice(0, shown).map((picture, index) => html`
       <li key=${picture.id}>
-        <figure><img src=${picture.image.url} alt="" loading="lazy" />
+        <figure><${Thumbnail} src=${picture.image.url} />
           ${(picture.mask ?? mask) && html`<img class="own-mask" src=${(picture.mask ?? mask).url} alt=${text.masked} loading="lazy" />`}
           <${Path} path=${picture.image.path} /></figure>
         <${Button} kind="quiet" icon="brush" label=${text.paintMask(picture.image.path)} onClick=${() => onMask(index)} />

@@ -95,10 +95,15 @@ function Form({ made, query }) {
   };
   const render = async () => {
     setErrors({});
-    const grid = isGrid(form.grid) ? labelled(form, known, job) : null;
     setProgress([0, 1]);
     try {
-      const found = await send(job, (done, n) => setProgress([done, n]));
+      const { found, leftOut } = await send(job, (done, n) => setProgress([done, n]));
+      const withoutRefused = ({ pictures }) => ({ pictures: pictures.filter(({ image, mask }) => !leftOut.has(image) && !leftOut.has(mask)) });
+      const grid = isGrid(form.grid) ? labelled({ ...form, ...withoutRefused(form) }, known, job) : null;
+      if (leftOut.size) {
+        change(withoutRefused);
+        toast(text.sentWithout([...leftOut.values()].map(({ message }) => message)), "error");
+      }
       setSent({ job: found, axes: grid });
       setDrawn(drawnSeed());
       setTimeout(() => document.getElementById("results")?.scrollIntoView({ block: "nearest" }));
