@@ -21,6 +21,7 @@ from img2img_worker.engine.render import Control
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Family
+from img2img_worker.models.families.multi_head_attention import attend, split_heads
 from img2img_worker.models.families.row_by_row import answer_row_by_row
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from img2img_worker.models.families.unet import as_published
@@ -246,6 +247,21 @@ def test_layers_that_depend_on_how_many_rows_there_are_answer_as_if_alone(
     answer_row_by_row(layer)
     rows = torch.randn(7, *shape, generator=torch.Generator().manual_seed(1))
     assert_answers_as_alone(layer, rows)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+@pytest.mark.parametrize("n_queries", [1, 2, 3, 4])
+def test_attention_of_few_queries_answers_a_picture_as_if_alone(
+    threads: Callable[[int], None], n_queries: int, n_threads: int
+) -> None:
+    threads(n_threads)
+    generator = torch.Generator().manual_seed(1)
+    query = torch.randn(8, n_queries, 320, generator=generator)
+    key, value = torch.randn(2, 8, 77, 320, generator=generator)
+    together = attend(split_heads(query, 8), key, value)
+    for start in range(0, 8, 2):
+        own = slice(start, start + 2)
+        assert torch.equal(together[own], attend(split_heads(query[own], 8), key[own], value[own]))
 
 
 def test_the_embedding_of_a_rows_time_does_not_depend_on_the_others(

@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 #: channels: MKL multiplies narrower heads more slowly than these
 _NARROWEST_ON_CPU = 16
+#: queries: with fewer, several threads round a row differently, depending on how many rows there are
+_FEWEST_ON_CPU = 4
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -44,8 +46,13 @@ def _attend_in_powers_of_two(query: Tensor, key: Tensor, value: Tensor) -> Tenso
 
 
 def _attend_wide_enough(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention [R, heads, n, d] on a CPU, narrow heads filled up with zeros, which change nothing."""
-    d = query.shape[-1]
+    """Attention [R, heads, n, d] on a CPU; narrow heads and few queries are filled up with zeros.
+
+    The zeros change nothing, and their answers are dropped.
+    """
+    n, d = query.shape[-2:]
+    if n < _FEWEST_ON_CPU:
+        query = F.pad(query, (0, 0, 0, _FEWEST_ON_CPU - n))
     if d < _NARROWEST_ON_CPU:
         query, key, value = (F.pad(each, (0, _NARROWEST_ON_CPU - d)) for each in (query, key, value))
-    return F.scaled_dot_product_attention(query, key, value, scale=d**-0.5)[..., :d]
+    return F.scaled_dot_product_attention(query, key, value, scale=d**-0.5)[..., :n, :d]
