@@ -127,7 +127,7 @@ def main() -> None:
     )
     parser.add_argument("--checkpoint", type=Path, help="of that size; default: a seeded one")
     parser.add_argument(
-        "--size", choices=SIZES, default="tiny", help="ComfyUI knows no checkpoint as small as the tiny one"
+        "--size", choices=SIZES, default="narrow", help="the smallest that all can load; not ComfyUI: tiny"
     )
     parser.add_argument("--side", type=int, help="pixels; default: 64, 512 or 1024 by size")
     parser.add_argument("--steps", type=int, default=Wish.steps)
