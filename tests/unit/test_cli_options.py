@@ -2,6 +2,9 @@
 
 import inspect
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +128,21 @@ def test_a_file_that_holds_no_parameters_is_refused(tmp_path: Path, text: str, a
         read_params_file(tmp_path / "p.json")
     with pytest.raises(Refused, match="No such file"):
         read_params_file(tmp_path / "gone.json")
+
+
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [
+        ("K", ["Karras", r"KL\ Optimal"]),
+        ('"KL', ["KL Optimal"]),
+    ],
+)
+def test_bash_completes_values_of_several_words(word: str, found: list[str]) -> None:
+    asked = {
+        "_IMG2IMG_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"img2img\nrender\n--scheduler\n{word}",
+        "COMP_CWORD": "3",
+    }
+    command = [sys.executable, "-m", "img2img"]
+    answer = subprocess.run(command, env={**os.environ, **asked}, capture_output=True, text=True, check=False)
+    assert answer.stdout.splitlines() == found

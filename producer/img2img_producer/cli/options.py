@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -97,9 +98,16 @@ def _completing(choices: Iterable[object]) -> Callable[[str], list[str]]:
     """What gives a shell those of `choices` that begin like a word."""
 
     def complete(incomplete: str) -> list[str]:
-        return [text for text in map(str, choices) if text.casefold().startswith(incomplete.casefold())]
+        found = [text for text in map(str, choices) if text.casefold().startswith(incomplete.casefold())]
+        return [text.replace(" ", "\\ ") for text in found] if _takes_it_as_written() else found
 
     return complete
+
+
+def _takes_it_as_written() -> bool:
+    """Whether it is bash that asks, outside of quotes: it would make two words of "KL Optimal"."""
+    word = os.environ.get("COMP_WORDS", "").rpartition("\n")[2]
+    return os.environ.get("_IMG2IMG_COMPLETE") == "complete_bash" and not word.startswith(('"', "'"))
 
 
 def _parameters(given: dict[str, Any]) -> dict[str, Any]:
