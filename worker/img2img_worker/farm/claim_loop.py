@@ -194,7 +194,10 @@ class ClaimLoop:
         held.is_like_its_job = item.params.keys() <= _OF_EVERY_IMAGE
         if held.is_like_its_job:
             self._refusals.check(claim.job_id)
-        self._other_workers.check_words(held.model, job.params_of(item), pinned=job.files)
+        params = job.params_of(item)
+        self._retries.from_ledger(
+            held, lambda: self._other_workers.check_words(held.model, params, pinned=job.files)
+        )
         with files_of(held, job, item, self._files, self._retries) as pinned:
             self._make_with(held, job, item, pinned)
 

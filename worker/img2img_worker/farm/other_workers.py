@@ -62,6 +62,7 @@ class OtherWorkers:
 
         Raises:
             OthersHaveIt: they name one.
+            Unavailable: Redis does not answer, and nobody else knows.
         """
         inversions, known = model.checkpoint.family.inversions, self._usable(model.served.model)
         known -= {name.partition("/")[2] for name in pinned if name.startswith("embedding/")}
@@ -73,33 +74,33 @@ class OtherWorkers:
         texts = [text for pair in prompts for text in conditioning(*pair, params).texts]
         for name in inversions.lacking(known, texts, params.emphasis):
             refused = Refused(INVERSION, name, "this worker has no such file")
-            if others := self.having(model, refused):
+            if others := self._having(model, refused):
                 raise OthersHaveIt(refused, others)
 
     def having(self, model: LoadedModel, refused: Refused) -> list[str]:
         """Some workers with the model and the file for lack of which this one refused an image."""
+        try:
+            return self._having(model, refused)
+        except Unavailable:  # then nobody is known
+            return []
+
+    def _having(self, model: LoadedModel, refused: Refused) -> list[str]:
         field = refused.field
         if field not in _FIELDS or _is_among(refused, self._own_names(field, model.checkpoint)):
             return []
-        try:
-            ids = [
-                each.info.id
-                for each in self._ledger.workers()
-                if each.info.model == model.served.model and each.report.trouble is None
-            ]
-            random.shuffle(ids)
-            found = (each for each in ids if _is_among(refused, self._names(field, each)))
-            return [*islice(found, ENOUGH)]
-        except Unavailable:  # then nobody is known
-            return []
+        ids = [
+            each.info.id
+            for each in self._ledger.workers()
+            if each.info.model == model.served.model and each.report.trouble is None
+        ]
+        random.shuffle(ids)
+        found = (each for each in ids if _is_among(refused, self._names(field, each)))
+        return [*islice(found, ENOUGH)]
 
     def _usable(self, model: str) -> frozenset[str]:
         known, names, until = self._known
         if known != model or time.monotonic() > until:
-            try:
-                names = frozenset(self._inversions.usable(model))
-            except Unavailable:
-                return frozenset()
+            names = frozenset(self._inversions.usable(model))
             self._known = model, names, time.monotonic() + EVERY
         return names
 
