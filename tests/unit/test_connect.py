@@ -28,7 +28,8 @@ def test_a_server_that_is_no_redis_is_one_clear_line() -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(Unavailable, match=r"Redis at redis://127\.0\.0\.1:\d+ does not answer: .*HTTP"):
+        told = r"Redis at redis://127\.0\.0\.1:\d+ does not answer: what answers there is no Redis \(.*\bH"
+        with pytest.raises(Unavailable, match=told):
             connect(f"redis://127.0.0.1:{server.getsockname()[1]}")
         thread.join()
 

@@ -214,6 +214,8 @@ def answering(where: str | None = None) -> Iterator[None]:
         text = _IN_SCRIPT.sub("", str(reason))
         if text.startswith(_WANTS_PASSWORD):
             text = "it asks for a password: give it in the URL, redis://:PASSWORD@HOST or USER:PASSWORD@HOST"
+        if isinstance(reason, redis.exceptions.InvalidResponse):
+            text = f"what answers there is no Redis ({text})"
         if text.startswith(_DAMAGED):
             text = _way_out(text.removeprefix(_DAMAGED).strip())
         raise Unavailable(f"{server} {trouble}: {text}", reason=f"Redis {trouble}") from error
